@@ -1,0 +1,300 @@
+"""Devices: which folder of bodies computes an op, and on which arrays.
+
+A backend is a set of same-named functions. `call(at)` finds the body of one op at given avals once and returns a
+function from input arrays to output arrays; everything after that is one dictionary lookup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pkgutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context, ContextVar
+from types import ModuleType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from .aval import Aval
+from .errors import BackendError, DTypeError
+from .registry import At
+
+NP_DTYPE = {
+    name: np.dtype(name)
+    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
+DTYPE_NAME = {dtype: name for name, dtype in NP_DTYPE.items()}
+NARROW = ("float16", "bfloat16")
+
+Arrays = Sequence[Any]
+Call = Callable[[Arrays], tuple[Any, ...]]
+
+
+class _Quiet(threading.local):
+    """Runs a function with NumPy's floating-point warnings off (ops follow IEEE 754: 1/0 is inf, 0/0 is NaN).
+
+    Each thread holds a context in which they are off; entering it costs a tenth of `np.errstate`.
+    """
+
+    def __init__(self) -> None:
+        context = Context()
+        context.run(np.seterr, all="ignore")
+        self.run = context.run
+
+
+_quiet = _Quiet()
+
+
+class Backend:
+    """Named bodies over one array library.
+
+    Attributes:
+        name: "cpu", "emulated" or "cuda".
+        xp: the array library its bodies compute with.
+        bodies: op name → `body(xp, *outputs, *inputs, **attrs)`.
+    """
+
+    def __init__(self, name: str, xp: Any, package: str, widens: bool) -> None:
+        self.name, self.xp, self.widens = name, xp, widens
+        self.bodies: dict[str, Callable[..., Any]] = {}
+        self.calls: dict[At, Call] = {}
+        root = importlib.import_module(package, "gputape")
+        for found in pkgutil.iter_modules(root.__path__):
+            if not found.ispkg:
+                self.add(importlib.import_module(f"{package}.{found.name}", "gputape"))
+
+    def add(self, module: ModuleType) -> None:
+        """Take every public function defined in `module` as the body of the op of that name."""
+        for name, value in vars(module).items():
+            if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == module.__name__:
+                self.bodies[name.rstrip("_")] = value  # `abs_` is the body of `abs`
+
+    def call(self, at: At) -> Call:
+        """The function that runs `at` on input arrays and returns its output arrays, newly allocated."""
+        found = self.calls.get(at)
+        if found is None:
+            if len(self.calls) >= 16384:
+                self.calls.clear()
+            found = self.calls[at] = self._bind(at)
+        return found
+
+    def body(self, at: At) -> Callable[..., Any]:
+        """The body of `at`'s op; `BackendError` naming what exists if there is none."""
+        try:
+            return self.bodies[at.op.name]
+        except KeyError:
+            folder = "cpu_fallback" if self.name == "cpu" else "kernels"
+            raise BackendError(
+                f"{at.op.name}: no body on {self.name!r} (has: {len(self.bodies)} ops). "
+                f'Add {at.op.name} to gputape/{folder}/, or use gt.device("cpu").'
+            ) from None
+
+    def _bind(self, at: At) -> Call:
+        body, xp, attrs = self.body(at), self.xp, at.attrs
+        if at.op.view is not None:
+            return lambda arrays: (_quiet.run(body, xp, *arrays, **attrs),)
+        if self.widens and any(a is not None and a.dtype in NARROW for a in (*at.ins, *at.outs)):
+            return self._bind_widened(at, body)
+        empty = xp.empty
+        scratch = [(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
+        if len(at.outs) == 1 and at.outs[0] is not None and not scratch:
+            shape, dtype = at.outs[0].shape, NP_DTYPE[at.outs[0].dtype]
+            quiet = _quiet
+
+            def single(arrays: Arrays) -> tuple[Any, ...]:
+                y = empty(shape, dtype)
+                quiet.run(body, xp, y, *arrays, **attrs)
+                return (y,)
+
+            return single
+        specs = [None if a is None else (a.shape, NP_DTYPE[a.dtype]) for a in at.outs]
+
+        def several(arrays: Arrays) -> tuple[Any, ...]:
+            outs = [None if spec is None else empty(*spec) for spec in specs]
+            extra = {"scratch": [empty(*spec) for spec in scratch]} if scratch else {}
+            _quiet.run(body, xp, *outs, *arrays, **attrs, **extra)
+            return tuple(outs)
+
+        return several
+
+    def _bind_widened(self, at: At, body: Callable[..., Any]) -> Call:
+        """16-bit inputs are widened to float32, the body computes in float32, each output is rounded once."""
+        xp, attrs, wide = self.xp, at.attrs, NP_DTYPE["float32"]
+        outs_at = [None if a is None else (a.shape, NP_DTYPE[a.dtype], a.dtype in NARROW) for a in at.outs]
+        scratch = [(a.shape, wide if a.dtype in NARROW else NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
+        narrow_in = [a is not None and a.dtype in NARROW for a in at.ins]
+
+        def widened(arrays: Arrays) -> tuple[Any, ...]:
+            ins = [x.astype(wide) if narrow else x for x, narrow in zip(arrays, narrow_in, strict=True)]
+            outs = [None if o is None else xp.empty(o[0], wide if o[2] else o[1]) for o in outs_at]
+            extra = {"scratch": [xp.empty(*spec) for spec in scratch]} if scratch else {}
+            _quiet.run(body, xp, *outs, *ins, **attrs, **extra)
+            return tuple(
+                _quiet.run(y.astype, o[1]) if o is not None and o[2] else y for y, o in zip(outs, outs_at, strict=True)
+            )
+
+        return widened
+
+
+def scratch(avals: Callable[..., Sequence[Aval]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a body's work buffers: `avals(*input_avals, **attrs)` gives one aval per buffer, and the body gets the
+    arrays as the keyword `scratch`."""
+
+    def mark(body: Callable[..., Any]) -> Callable[..., Any]:
+        body.scratch = avals  # type: ignore[attr-defined]
+        return body
+
+    return mark
+
+
+def _scratch(body: Callable[..., Any], at: At) -> Sequence[Aval]:
+    declared = getattr(body, "scratch", None)
+    return declared(*at.ins, **at.attrs) if declared is not None else ()
+
+
+# --- which device -----------------------------------------------------------------------------------------------------
+
+_backends: dict[str, Backend] = {}
+_lock = threading.Lock()
+_chosen: ContextVar[Backend | None] = ContextVar("gputape_device", default=None)
+_default: Backend | None = None
+
+
+def backend(name: str) -> Backend:
+    """The backend of that device name, loaded on first use."""
+    found = _backends.get(name)
+    if found is not None:
+        return found
+    with _lock:
+        if name not in _backends:
+            _backends[name] = _load(name)
+        return _backends[name]
+
+
+def _load(name: str) -> Backend:
+    if name == "cpu":
+        return Backend("cpu", np, ".cpu_fallback", widens=True)
+    if name == "emulated" or name.partition(":")[0] == "cuda":
+        from . import kernels  # the only door to CuPy and Triton
+
+        return kernels.load_backend(name)
+    raise BackendError(f'device: {name!r} is not a device. Use "cpu", "emulated", "cuda" or "cuda:1".')
+
+
+def current() -> Backend:
+    """The backend of the innermost `gt.device`, else the default device."""
+    found = _chosen.get()
+    if found is not None:
+        return found
+    global _default
+    if _default is None:
+        _default = backend(os.environ.get("GPUTAPE_DEVICE") or _detect())
+    return _default
+
+
+def _detect() -> str:
+    """cuda if an NVIDIA device is visible, else cpu."""
+    visible = os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+    return "cuda" if visible else "cpu"
+
+
+class device(contextlib.AbstractContextManager["device"]):
+    """Choose where ops compute: `with gt.device("cpu"): …`.
+
+    Args:
+        name: "cuda", "cuda:1", "cpu" or "emulated" (the GPU kernels themselves, run on the CPU).
+
+    Raises:
+        BackendError: there is no such device, or it cannot be used.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.backend = backend(name)
+        self.name = self.backend.name
+
+    def __enter__(self) -> device:
+        self._token = _chosen.set(self.backend)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _chosen.reset(self._token)
+
+    def __repr__(self) -> str:
+        return f"gt.device({self.name!r})"
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+_avals: dict[tuple[tuple[int, ...], Any], Aval] = {}
+
+
+def aval_of(array: Any) -> Aval:
+    """Shape and dtype of an array; `DTypeError` for an element type gputape does not have."""
+    key = (array.shape, array.dtype)
+    found = _avals.get(key)
+    if found is None:
+        name = DTYPE_NAME.get(array.dtype)
+        if name is None:
+            raise DTypeError(
+                f"array: elements of type {array.dtype} are not supported. Convert to one of {', '.join(NP_DTYPE)}."
+            )
+        if len(_avals) >= 16384:
+            _avals.clear()
+        found = _avals[key] = Aval(array.shape, name)
+    return found
+
+
+def as_array(value: Any, dtype: str | None = None) -> np.ndarray:
+    """A NumPy array of `value`: arrays (NumPy, DLPack) as they are, Python floats as float32, integers as int64.
+
+    Raises:
+        DTypeError: the value is not numeric.
+    """
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+    elif isinstance(value, bool | int | float):
+        array = np.array(value, NP_DTYPE["bool" if isinstance(value, bool) else _scalar_dtype(value)])
+    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        array = np.from_dlpack(value)
+    else:
+        array = _from_sequence(value)
+    if dtype is not None and array.dtype != NP_DTYPE[dtype]:
+        array = array.astype(NP_DTYPE[dtype])
+    if array.dtype not in DTYPE_NAME:
+        aval_of(array)  # raises with the list of dtypes
+    return array
+
+
+def _scalar_dtype(value: int | float) -> str:
+    return "float32" if isinstance(value, float) else "int64"
+
+
+def _from_sequence(value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as e:
+        raise DTypeError(f"array: {value!r:.80} is not rectangular ({e}). Pass rows of equal length.") from e
+    if array.dtype == object or array.dtype.kind not in "biufV":
+        raise DTypeError(f"array: {type(value).__name__} {value!r:.80} is not numeric. Pass an array or numbers.")
+    if array.dtype == np.float64 and isinstance(value, list | tuple) and not _holds_float64(value):
+        array = array.astype(np.float32)  # Python floats, as torch.tensor does
+    return array
+
+
+def _holds_float64(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_holds_float64, value))
+    return isinstance(value, np.ndarray | np.generic) and value.dtype == np.float64
+
+
+def each_body() -> Iterator[tuple[str, str]]:
+    """(backend, op name) of every body that is loaded."""
+    for found in _backends.values():
+        for name in found.bodies:
+            yield found.name, name

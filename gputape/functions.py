@@ -1,0 +1,193 @@
+"""`Functions`: every op as a method, over handles that an interpreter gives meaning to.
+
+The same call `F.mul(a, b)` computes (`Execute`: handles are arrays), records (`Recording`: handles are `Var`s) or extends
+a tape (`Append`: handles are node ids). Gradients are written once, against this class.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import backend as _backend
+from .aval import Aval
+from .errors import ArgumentError
+from .registry import At, Op, get, on_register
+
+
+class Functions:
+    """Base of the interpreters. Each registered op is a method with the card's signature."""
+
+    def run(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+        """Run one op on handles; its user-visible result: a handle, or a tuple where the card returns several."""
+        if op.compose is not None:
+            inputs = self.lift(op, inputs)
+            at = op.at(tuple([None if h is None else self.aval(h) for h in inputs]), values)
+            if at.casts is not None:
+                return self.run(op, self.cast_inputs(at, inputs), values)
+            return op.compose(self, *inputs, **at.attrs)
+        outs = self.outputs(op, inputs, values)
+        return outs[0] if op.returns == 1 else outs[: op.returns]
+
+    def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Run one op on handles; all its outputs."""
+        raise NotImplementedError
+
+    def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Turn what the caller passed (arrays, numbers) into handles."""
+        return inputs
+
+    def cast_inputs(self, at: At, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs with the casts that promotion asks for."""
+        pairs = zip(inputs, at.casts or (), strict=True)
+        return tuple([x if dtype is None else self.cast(x, dtype) for x, dtype in pairs])
+
+    def aval(self, handle: Any) -> Aval:
+        """Shape and dtype of a handle."""
+        raise NotImplementedError
+
+    def const(self, value: Any, dtype: str) -> Any:
+        """A handle of a constant array."""
+        raise NotImplementedError
+
+    def rng(self, count: int) -> tuple[Any, int]:
+        """Reserve `count` random words: a handle of the generator state (seed, counter) and the offset into it."""
+        from .random import generator
+
+        return self.const(generator().take(count), "int64"), 0
+
+    def op(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call any registered op by name, with the signature of `gt.<name>`."""
+        return getattr(self, get(name).name)(*args, **kwargs)
+
+    if TYPE_CHECKING:  # the generated methods
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+
+class Execute(Functions):
+    """Computes at once. Handles are arrays of one backend."""
+
+    def __init__(self, backend: _backend.Backend) -> None:
+        self.backend = backend
+
+    def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+        aval_of = _backend.aval_of
+        at = op.at(tuple([None if x is None else aval_of(x) for x in inputs]), values)
+        if at.casts is not None:
+            return self.outputs(op, self.cast_inputs(at, inputs), values)
+        return execute(self.backend, at, inputs)
+
+    def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return lift_arrays(inputs)
+
+    def aval(self, handle: Any) -> Aval:
+        return _backend.aval_of(handle)
+
+    def const(self, value: Any, dtype: str) -> Any:
+        return _backend.as_array(value, dtype)
+
+
+def execute(backend: _backend.Backend, at: At, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Run `at` on arrays. Where a view cannot express the result (a reshape of a transposed array), copy first."""
+    view = at.op.view
+    if view is not None:
+        x = arrays[0]
+        if not x.flags.c_contiguous:
+            item = x.itemsize
+            if view(x.shape, tuple([s // item for s in x.strides]), **at.attrs) is None:
+                copy = get("copy").at((at.ins[0],), ())
+                arrays = (*backend.call(copy)((x,)), *arrays[1:])
+    return backend.call(at)(arrays)
+
+
+def lift_arrays(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arrays of whatever was passed; Python numbers take the dtype of the arrays beside them, as in PyTorch."""
+    if all(type(x) is _np_array for x in inputs):
+        return inputs
+    arrays = [x if x is None or type(x) in _NUMBERS else _backend.as_array(x) for x in inputs]
+    if any(type(x) in _NUMBERS for x in arrays):
+        avals = [_backend.aval_of(x) for x in arrays if x is not None and type(x) not in _NUMBERS]
+        arrays = [_backend.as_array(x, number_dtype(x, avals)) if type(x) in _NUMBERS else x for x in arrays]
+    return tuple(arrays)
+
+
+_np_array = _backend.np.ndarray
+_NUMBERS = (bool, int, float)
+
+
+def number_dtype(number: float, avals: list[Aval]) -> str:
+    """The dtype a Python number takes beside arrays: theirs, unless its category (bool, integer, float) is higher."""
+    from .aval import category, promote
+
+    own = "bool" if type(number) is bool else "int64" if type(number) is int else "float32"
+    if not avals:
+        return own
+    common = promote(*avals)
+    return common if category(common) >= category(own) else own
+
+
+# --- generated callables ----------------------------------------------------------------------------------------------
+
+
+def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Callable[..., Any]:
+    """A function with the card's signature that evaluates `target(op, inputs, values)`.
+
+    `first` is "self" for a method and "" for a function. `axis`/`keepdims` are accepted for `dim`/`keepdim`.
+    """
+    names = [p.name for p in op.params]
+    inputs = [f"*{n[1:]}" if n.startswith("*") else n for n in op.inputs]
+    aliases = [(a, b) for a, b in (("dim", "axis"), ("keepdim", "keepdims")) if a in op.attrs and b not in names]
+    params = [p.replace(annotation=inspect.Parameter.empty) for p in op.params]
+    absent = object()
+    if aliases:  # so that a required `dim` may be given as `axis`
+        params = [
+            p.replace(default=_Default("_absent", None)) if p.name == "dim" and p.default is p.empty else p
+            for p in params
+        ]
+        params = _open_defaults(params)
+    head = ", ".join(([first] if first else []) + [str(p) for p in params])
+    if aliases:
+        star = "" if any(p.kind is p.KEYWORD_ONLY for p in params) else ", *"
+        head += star + "".join(f", {b}=_absent" for _, b in aliases)
+    lines = [f"def {op.name}({head}):"]
+    for a, b in aliases:
+        lines.append(f"    if {b} is not _absent: {a} = {b}")
+    if any(p.name == "dim" and p.default is p.empty for p in op.params):
+        lines.append(f"    if dim is _absent: raise _ArgumentError('{op.name}: dim is missing. Pass dim=….')")
+    tup = lambda items: f"({', '.join(items)}{',' if items else ''})"  # noqa: E731 - a tuple display
+    lines.append(f"    return {target}(_op, {tup(inputs)}, {tup(list(op.attrs))})")
+    scope = scope | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError}
+    exec("\n".join(lines), scope)
+    made = scope[op.name]
+    made.__doc__ = op.doc
+    made.__module__ = "gputape"
+    return made
+
+
+class _Default:
+    """A default value that prints as a name in generated source."""
+
+    def __init__(self, source: str, value: Any) -> None:
+        self.source, self.value = source, value
+
+    def __repr__(self) -> str:
+        return self.source
+
+
+def _open_defaults(params: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Parameters after one with a default need one too."""
+    seen, out = False, []
+    for p in params:
+        if p.kind is p.POSITIONAL_OR_KEYWORD:
+            if seen and p.default is p.empty:
+                p = p.replace(default=_Default("_absent", None))
+            seen = seen or p.default is not p.empty
+        out.append(p)
+    return out
+
+
+@on_register
+def _add_method(op: Op) -> None:
+    setattr(Functions, op.name, make_callable(op, "self", "self.run", {}))

@@ -1,0 +1,282 @@
+"""Op cards, and the one table that holds them.
+
+A card says everything about an op but how its numbers are computed: names, signature, shape and dtype rule, gradient,
+test samples. Bodies live in `cpu_fallback/` and `kernels/` under the op's name. The functions `gt.*`, the methods of
+`Var`, `Tape` and `TapeM`, the tests, the perf rows and the docs tables are generated from this table.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .aval import Aval, promote
+from .errors import ArgumentError, GputapeError, UnsupportedError
+from .samples import Bad, Perf, Sample
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Op:
+    """One op.
+
+    Attributes:
+        name: the op's only name; bodies, kernels, functions and methods carry it.
+        doc: formula, shapes, dtypes, edge rules, source.
+        signature: parameters as in Python source, in PyTorch's order and with its defaults where it has the function.
+        inputs: which of the parameters are arrays, in the order bodies take them. A leading `*` marks a parameter that
+            holds a sequence of arrays; it must be the only input.
+        outputs: names of the arrays the body writes, in order.
+        returns: how many of the outputs the user gets; the rest are kept for backward (mean, argmax, logsumexp).
+        promotes: names of the inputs that are brought to their common dtype first, by visible `cast` nodes.
+        canon: `(*avals, **attrs) -> attrs`; negative axes, None and integers standing for tuples resolved.
+            Must be idempotent.
+        rule: `(*avals, **attrs) -> Aval | tuple of (Aval | None)`, one per output. Pure; the only author of output shapes
+            and of shape and dtype errors. Runs after `canon`. Of a composed op the result is ignored.
+        vjp: `(F, at, dy, *saved) -> gradient or tuple with one gradient (or None) per input`, written in ops through
+            `F` (`F.mul(dy, b)`), so that it can be run, recorded and differentiated. `at` has `ins`, `outs` (avals),
+            `attrs` and `needs` (one bool per input). With several outputs `dy` is a tuple with None where no gradient
+            arrived. None if the op has no derivative (integer results, comparisons).
+        saves: names of the inputs and outputs that `vjp` takes as `saved`.
+        order: "any" if the vjp uses only ops of any order, 1 if gradients of gradients are refused.
+        compose: `(F, *inputs, **attrs) -> result`; a composed op has no body and no vjp: it is the ops it calls.
+        view: `(shape, strides, **attrs) -> (offset, strides) | None`, in elements; the output shares the input's memory
+            unless None is returned. The body of a view op returns the view instead of writing an output.
+        batch: the axis of each input, then of each output, along which the op works on samples independently (None for
+            an array without one); "none" if the op is not separable.
+        samples, errors, perf: see `samples.py`.
+        torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
+        public: False for the ops that only gradients and optimizers use.
+    """
+
+    name: str
+    doc: str
+    signature: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ("y",)
+    returns: int = 1
+    promotes: tuple[str, ...] = ()
+    canon: Callable[..., dict[str, Any]] | None = None
+    rule: Callable[..., Any] | None = None
+    vjp: Callable[..., Any] | None = None
+    saves: tuple[str, ...] = ()
+    order: Any = "any"
+    compose: Callable[..., Any] | None = None
+    view: Callable[..., Any] | None = None
+    batch: Any = "none"
+    samples: Sequence[Sample] = ()
+    errors: Sequence[Bad] = ()
+    perf: Sequence[Perf] = ()
+    torch: str | None = None
+    public: bool = True
+    # Derived from the fields above.
+    params: tuple[inspect.Parameter, ...] = field(init=False, repr=False)
+    attrs: tuple[str, ...] = field(init=False, repr=False)
+    variadic: bool = field(init=False, repr=False)
+    saved_at: tuple[tuple[bool, int], ...] = field(init=False, repr=False)
+    saved_inputs: tuple[int, ...] = field(init=False, repr=False)
+    saved_outputs: tuple[int, ...] = field(init=False, repr=False)
+    memo: dict[Any, At] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        params = tuple(inspect.signature(_stub(self.name, self.signature)).parameters.values())
+        plain = tuple(name.lstrip("*") for name in self.inputs)
+        derive = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - the dataclass is frozen
+        derive("params", params)
+        derive("attrs", tuple(p.name for p in params if p.name not in plain))
+        derive("variadic", self.inputs != plain)
+        where = {name: (False, k) for k, name in enumerate(self.outputs)}
+        where |= {name: (True, k) for k, name in enumerate(plain)}
+        self._check(plain, where)
+        if self.variadic and self.saves:  # a variadic op saves all its inputs or none
+            derive("saved_at", ())
+            derive("saved_inputs", (-1,))
+            derive("saved_outputs", ())
+            return
+        derive("saved_at", tuple(where[name] for name in self.saves))
+        derive("saved_inputs", tuple(k for is_input, k in self.saved_at if is_input))
+        derive("saved_outputs", tuple(k for is_input, k in self.saved_at if not is_input))
+
+    def _check(self, plain: tuple[str, ...], where: dict[str, Any]) -> None:
+        names = {p.name for p in self.params}
+        gaps = [
+            ("a docstring", bool(self.doc.strip())),
+            ("inputs that are parameters of its signature", set(plain) <= names),
+            ("a rule or compose", self.rule is not None or self.compose is not None),
+            ("no vjp beside compose", self.compose is None or self.vjp is None),
+            ("saves that name inputs or outputs", set(self.saves) <= set(where)),
+            ("distinct input and output names", len(where) == len(plain) + len(self.outputs)),
+            ("order 1 or 'any'", self.order in (1, "any")),
+            ("samples", bool(self.samples) or not self.public),
+        ]
+        missing = [what for what, fine in gaps if not fine]
+        if missing:
+            raise ArgumentError(f"register: the card of {self.name!r} lacks {'; '.join(missing)}. Complete the card.")
+
+    def at(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
+        """The op at these input avals and attribute values: canonical attributes and output avals, memoised."""
+        key = (avals, values, *map(type, values)) if values else avals
+        try:
+            found = self.memo.get(key)
+        except TypeError:  # a list among the attributes
+            values = tuple(map(_hashable, values))
+            key = (avals, values, *map(type, values))
+            found = self.memo.get(key)
+        if found is None:
+            found = self._resolve(avals, values)
+            if len(self.memo) >= 4096:  # shapes that never repeat must not pile up
+                self.memo.clear()
+            self.memo[key] = found
+        return found
+
+    def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
+        attrs = dict(zip(self.attrs, values, strict=True))
+        casts = self._casts(avals)
+        if casts is not None:
+            return At(self, avals, (), attrs, values, casts=casts)
+        if self.canon is not None:
+            attrs = self.canon(*avals, **attrs)
+        outs = self.rule(*avals, **attrs) if self.rule is not None else ()
+        return At(self, avals, (outs,) if isinstance(outs, Aval) else tuple(outs or ()), attrs, values)
+
+    def _casts(self, avals: tuple[Any, ...]) -> tuple[str | None, ...] | None:
+        """The dtype to cast each input to before the op, or None if nothing is to be cast."""
+        if not self.promotes:
+            return None
+        joined = [a is not None and (self.variadic or p in self.promotes) for a, p in zip(avals, self._names(avals))]
+        mixed = [a for a, j in zip(avals, joined, strict=True) if j]
+        if len({a.dtype for a in mixed}) <= 1:
+            return None
+        common = promote(*mixed)
+        return tuple(common if j and a.dtype != common else None for a, j in zip(avals, joined, strict=True))
+
+    def _names(self, avals: tuple[Any, ...]) -> tuple[str, ...]:
+        return self.inputs * len(avals) if self.variadic else self.inputs
+
+    def values(self, attrs: dict[str, Any]) -> tuple[Any, ...]:
+        """Attribute values in signature order, with the defaults filled in; `ArgumentError` for unknown names."""
+        unknown = set(attrs) - set(self.attrs)
+        if unknown:
+            raise ArgumentError(f"{self.name}: unknown option {sorted(unknown)}. It takes {', '.join(self.attrs)}.")
+        defaults = {p.name: p.default for p in self.params}
+        lacking = [a for a in self.attrs if a not in attrs and defaults[a] is inspect.Parameter.empty]
+        if lacking:
+            raise ArgumentError(f"{self.name}: option {lacking[0]} is missing. Pass {lacking[0]}=….")
+        return tuple(attrs.get(a, defaults[a]) for a in self.attrs)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}({self.signature})>"
+
+
+class At:
+    """An op at given input avals and attributes. One object per combination, shared by all nodes that repeat it."""
+
+    __slots__ = ("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "_by_needs")
+
+    def __init__(
+        self,
+        op: Op,
+        ins: tuple,
+        outs: tuple,
+        attrs: dict[str, Any],
+        values: tuple,
+        needs: tuple = (),
+        casts: tuple[str | None, ...] | None = None,
+    ) -> None:
+        self.op, self.ins, self.outs, self.attrs, self.values = op, ins, outs, attrs, values
+        self.needs, self.casts = needs, casts
+        self.out = outs[0] if outs else None
+        self.differentiable = op.vjp is not None and self.out is not None and self.out.is_float
+        self._by_needs: dict[tuple[bool, ...], At] = {}
+
+    def with_needs(self, needs: tuple[bool, ...]) -> At:
+        """The same with `needs` set: one bool per input, whether its gradient is wanted."""
+        found = self._by_needs.get(needs)
+        if found is None:
+            found = self._by_needs[needs] = At(self.op, self.ins, self.outs, self.attrs, self.values, needs)
+        return found
+
+    def __repr__(self) -> str:
+        inside = [repr(a) for a in self.ins] + [f"{k}={v!r}" for k, v in self.attrs.items()]
+        return f"{self.op.name}({', '.join(inside)}) -> {', '.join(map(repr, self.outs))}"
+
+    def __reduce__(self):
+        return _rebuild, (self.op.name, self.ins, self.outs, self.attrs, self.values)
+
+
+def _rebuild(name: str, ins: tuple, outs: tuple, attrs: dict[str, Any], values: tuple) -> At:
+    if name in STRUCTURAL:
+        return At(STRUCTURAL[name], ins, outs, attrs, values)
+    return get(name).at(ins, values)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _stub(name: str, signature: str) -> Callable[..., None]:
+    scope: dict[str, Any] = {}
+    exec(f"def {name}({signature}): ...", scope)
+    return scope[name]
+
+
+# Nodes that no body computes: a value from outside, and output `index` of a node with several outputs.
+STRUCTURAL = {
+    name: Op(name=name, doc=doc, signature="", inputs=(), rule=tuple, vjp=tuple, public=False)
+    for name, doc in (("leaf", "A value from outside the tape."), ("output", "A further output of a node."))
+}
+
+_ops: dict[str, Op] = {}
+_listeners: list[Callable[[Op], None]] = []
+
+
+def register(**fields: Any) -> Op:
+    """Add a card (the fields of `Op`). Its functions and methods exist from here on.
+
+    Raises:
+        ArgumentError: the name is taken, or the card is half filled.
+    """
+    op = Op(**fields)
+    if op.name in _ops or op.name in STRUCTURAL:
+        raise ArgumentError(f"register: an op named {op.name!r} exists already. Choose another name.")
+    _ops[op.name] = op
+    for listener in _listeners:
+        listener(op)
+    return op
+
+
+def get(name: str) -> Op:
+    """The card of that name; `GputapeError` with the nearest names if there is none."""
+    try:
+        return _ops[name]
+    except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(str(name), _ops, 3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "`gputape ops` lists them."
+        raise GputapeError(f"registry: there is no op {name!r}. {hint}") from None
+
+
+def ops() -> Iterator[Op]:
+    """All cards, in order of registration."""
+    return iter(tuple(_ops.values()))
+
+
+def on_register(listener: Callable[[Op], None]) -> None:
+    """Call `listener` with every card, those registered so far and those to come."""
+    _listeners.append(listener)
+    for op in ops():
+        listener(op)
+
+
+def no_second_order(name: str) -> Callable[..., Any]:
+    """The vjp of a backward op whose card claims order 1: refuses by name instead of giving a wrong zero."""
+
+    def vjp(F: Any, at: At, *args: Any) -> Any:
+        raise UnsupportedError(
+            f"{name}: gradients of its gradients are not available (its card says order 1). "
+            "Detach its result where you differentiate twice, or use an op of any order."
+        )
+
+    return vjp
