@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import Aval, broadcast_shapes, need_float
+from ..aval import DTYPES, Aval, broadcast_shapes, need_float
 from ..errors import DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
@@ -160,6 +160,8 @@ register(
 
 
 def _cast_rule(input: Aval, *, dtype: str) -> Aval:
+    if dtype not in DTYPES:
+        raise DTypeError(f"cast: dtype {dtype!r} is not supported. Use one of {', '.join(DTYPES)}.")
     return input.with_dtype(dtype)
 
 
