@@ -42,13 +42,14 @@ class _Case:
 class Sample(_Case):
     """Inputs on which the op must be right: `Sample(t(3, 5), None, dim=1)`.
 
-    `grad_=False` leaves the gradient checks out (at a kink, a tie or a NaN, where no derivative exists); `why_` says
-    what the sample is there for. Everything else is an attribute of the op.
+    `grad_=False` leaves the gradient checks out (at a kink, a tie or a NaN, where no derivative exists); `torch_=False`
+    the comparison with PyTorch, from which the result differs on purpose (`why_` says how). Otherwise `why_` says what
+    the sample is there for. Everything else is an attribute of the op.
     """
 
-    def __init__(self, *inputs: Any, grad_: bool = True, why_: str = "", **attrs: Any) -> None:
+    def __init__(self, *inputs: Any, grad_: bool = True, torch_: bool = True, why_: str = "", **attrs: Any) -> None:
         super().__init__(*inputs, **attrs)
-        self.grad, self.why = grad_, why_
+        self.grad, self.torch, self.why = grad_, torch_, why_
 
 
 class Bad(_Case):
