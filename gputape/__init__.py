@@ -11,6 +11,7 @@ from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .registry import Op as _Op
 from .registry import on_register as _on_register
 from .tape import Node, Tape
+from .tapem import Err, Ok, TapeM, do
 from .transforms import check_grads, grad, hvp, jvp, value_and_grad, vjp
 from .var import FUNCTIONS as _FUNCTIONS
 from .var import Cell, Recording, Var, leaf, no_grad, record

@@ -21,14 +21,15 @@ class Functions:
 
     def run(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
         """Run one op on handles; its user-visible result: a handle, or a tuple where the card returns several."""
+        if op.plain:
+            return self.outputs(op, inputs, values)[0]
         if op.compose is not None:
             inputs = self.lift(op, inputs)
             at = op.at(tuple([None if h is None else self.aval(h) for h in inputs]), values)
             if at.casts is not None:
                 return self.run(op, self.cast_inputs(at, inputs), values)
             return op.compose(self, *inputs, **at.attrs)
-        outs = self.outputs(op, inputs, values)
-        return outs[0] if op.returns == 1 else outs[: op.returns]
+        return self.outputs(op, inputs, values)[: op.returns]
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Run one op on handles; all its outputs."""
@@ -47,9 +48,17 @@ class Functions:
         """Shape and dtype of a handle."""
         raise NotImplementedError
 
+    def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
+        """a + b, both of that aval."""
+        return self.add(a, b)
+
     def const(self, value: Any, dtype: str) -> Any:
         """A handle of a constant array."""
         raise NotImplementedError
+
+    def named(self, handle: Any, name: str) -> Any:
+        """The handle, its node labelled `name` where there is a node."""
+        return handle
 
     def rng(self, count: int) -> tuple[Any, int]:
         """Reserve `count` random words: a handle of the generator state (seed, counter) and the offset into it."""
@@ -71,6 +80,7 @@ class Execute(Functions):
 
     def __init__(self, backend: _backend.Backend) -> None:
         self.backend = backend
+        self._sums: dict[Aval, _backend.Call] = {}
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
         aval_of = _backend.aval_of
@@ -78,6 +88,12 @@ class Execute(Functions):
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
         return execute(self.backend, at, inputs)
+
+    def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
+        call = self._sums.get(aval)
+        if call is None:
+            call = self._sums[aval] = self.backend.call(get("add").at((aval, aval), ()))
+        return call((a, b))[0]
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return lift_arrays(inputs)

@@ -74,6 +74,8 @@ class Op:
     params: tuple[inspect.Parameter, ...] = field(init=False, repr=False)
     attrs: tuple[str, ...] = field(init=False, repr=False)
     variadic: bool = field(init=False, repr=False)
+    several: bool = field(init=False, repr=False)
+    plain: bool = field(init=False, repr=False)
     saved_at: tuple[tuple[bool, int], ...] = field(init=False, repr=False)
     saved_inputs: tuple[int, ...] = field(init=False, repr=False)
     saved_outputs: tuple[int, ...] = field(init=False, repr=False)
@@ -86,6 +88,8 @@ class Op:
         derive("params", params)
         derive("attrs", tuple(p.name for p in params if p.name not in plain))
         derive("variadic", self.inputs != plain)
+        derive("several", len(self.outputs) > 1)
+        derive("plain", self.compose is None and self.returns == 1)
         where = {name: (False, k) for k, name in enumerate(self.outputs)}
         where |= {name: (True, k) for k, name in enumerate(plain)}
         self._check(plain, where)

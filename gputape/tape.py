@@ -123,7 +123,10 @@ _own_file: dict[str, bool] = {}
 
 
 def source_of_caller(depth: int = 2) -> tuple[Any, int]:
-    """The innermost frame outside gputape, as (code object, instruction offset); the line is found when asked for."""
+    """The innermost frame outside gputape, as (code object, instruction offset); the line is found when asked for.
+
+    `depth` frames are known to be gputape's own and are skipped unseen.
+    """
     frame = sys._getframe(depth)
     while True:
         code = frame.f_code
@@ -148,10 +151,26 @@ class NodeId(int):
 class Store:
     """The growing list that tapes share."""
 
-    __slots__ = ("nodes", "lock")
+    __slots__ = ("lock", "nodes")
 
     def __init__(self, nodes: list[Node]) -> None:
         self.nodes, self.lock = nodes, threading.Lock()
+
+
+def append(store: Store, n: int, node: Node) -> Store:
+    """The store that holds the first `n` nodes of `store` and then `node`: the same if it ends there, else a copy."""
+    nodes = store.nodes
+    with store.lock:
+        if len(nodes) == n:
+            nodes.append(node)
+            return store
+    return Store([*nodes[:n], node])
+
+
+def node_id(i: int, node: Node) -> NodeId:
+    made = NodeId(i)
+    made.uid = node.uid
+    return made
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -168,47 +187,54 @@ def sweep(
     """Reverse accumulation from node `out` with cotangent `seed`: {id of each reached node: gradient handle}.
 
     `F` executes or records; `saved` gives the handles a vjp asked for; `release` is told each node that is done and says
-    whether its gradient may go too.
-    Contributions are only ever added out of place: a vjp may hand out one array twice.
+    whether its gradient may go too. Contributions are only ever added out of place: a vjp may hand out one array twice.
     """
-    grads: dict[int, Any] = {out: seed}
+    grads: list[Any] = [None] * (out + 1)
+    grads[out] = seed
     further: dict[int, dict[int, Any]] = {}  # id → {output index: gradient}, for outputs after the first
-    aval = F.aval
+    aval, accumulate = F.aval, F.accumulate
     for i in range(out, -1, -1):
-        dy = grads.get(i)
+        dy = grads[i]
         if dy is None and i not in further:
             continue
         node = nodes[i]
-        if not node.requires_grad or not node.inputs:
+        inputs = node.inputs
+        if not inputs or not node.requires_grad:
             continue
         at = node.at
         op = at.op
         if op is OUTPUT:
-            slot, index = further.setdefault(node.inputs[0], {}), at.attrs["index"]  # type: ignore[arg-type]
-            slot[index] = F.add(slot[index], dy) if index in slot else dy
+            slot, index = further.setdefault(inputs[0], {}), at.attrs["index"]  # type: ignore[arg-type]
+            slot[index] = accumulate(slot[index], dy, at.out) if index in slot else dy
             continue
-        if len(op.outputs) > 1:
+        needs = []
+        for j in inputs:
+            needs.append(j is not None and nodes[j].requires_grad)
+        at_needs = at.with_needs(tuple(needs))
+        if op.several:
             rest = further.pop(i, {})
-            dy = (dy, *(rest.get(k) for k in range(1, len(op.outputs))))
-        inputs = node.inputs
-        parents = [None if j is None else nodes[j] for j in inputs]
-        needs = tuple([p is not None and p.requires_grad for p in parents])
-        given = op.vjp(F, at.with_needs(needs), dy, *saved(i, node))
-        if len(inputs) == 1 and not isinstance(given, tuple):
+            cotangents = (dy, *[rest.get(k) for k in range(1, len(op.outputs))])
+            given = op.vjp(F, at_needs, cotangents, *saved(i, node))  # type: ignore[misc]
+        elif op.saves:
+            given = op.vjp(F, at_needs, dy, *saved(i, node))  # type: ignore[misc]
+        else:
+            given = op.vjp(F, at_needs, dy)  # type: ignore[misc]
+        if type(given) is not tuple:
             given = (given,)
-        for j, parent, need, g in zip(inputs, parents, needs, given, strict=True):
+        for j, need, g in zip(inputs, needs, given, strict=True):
             if g is None or not need:
                 continue
-            if aval(g) is not parent.at.out:  # type: ignore[union-attr]
+            want = nodes[j].at.out  # type: ignore[index]
+            if (g is not dy or want is not at.out) and aval(g) is not want:
                 raise TapeError(
-                    f"backward: the vjp of {op.name} gave {aval(g)} for an input of {parent.at.out} "  # type: ignore[union-attr]
-                    f"(node {i}, {node.line}). Correct the op's vjp."
+                    f"backward: the vjp of {op.name} gave {aval(g)} for an input of {want} (node {i}, {node.line}). "
+                    "Correct the op's vjp."
                 )
-            before = grads.get(j)  # type: ignore[arg-type]
-            grads[j] = g if before is None else F.add(before, g)  # type: ignore[index]
+            before = grads[j]  # type: ignore[index]
+            grads[j] = g if before is None else accumulate(before, g, want)  # type: ignore[index]
         if release is not None and release(i, node):
-            grads.pop(i, None)
-    return grads
+            grads[i] = None
+    return {i: g for i, g in enumerate(grads) if g is not None}
 
 
 def check_out(op: str, nodes: Sequence[Node], out: int, seed: Any) -> Aval:
@@ -315,20 +341,8 @@ class Tape:
         return self._append(node)
 
     def _append(self, node: Node) -> tuple[Tape, NodeId]:
-        store, n = self._store, self._n
-        with store.lock:
-            nodes = store.nodes
-            if len(nodes) == n:
-                nodes.append(node)
-            else:
-                store = None  # type: ignore[assignment]
-        if store is None:
-            store = Store([*nodes[:n], node])
-        tape = _new(Tape)
-        tape._store, tape._n = store, n + 1
-        made = NodeId(n)
-        made.uid = node.uid
-        return tape, made
+        store = append(self._store, self._n, node)
+        return Tape._of(store, self._n + 1), node_id(self._n, node)
 
     def _node(self, op: str, i: Any) -> Node:
         """The node of an id; `TapeError` unless it is on this very tape."""
@@ -353,7 +367,7 @@ class Tape:
         Returns:
             (tape, id), or (tape, (id, …)) for an op that returns several arrays.
         """
-        F = Append(self)
+        F = Append(self, name)
         out = getattr(F, get(name).name)(*args, **kwargs)
         return F.tape, out
 
@@ -402,7 +416,8 @@ class Tape:
             seed: cotangent of the output, of its shape; default 1.
 
         Returns:
-            {node id: gradient}, the output and all reached intermediates included. The tape is unchanged.
+            {node id: gradient}, the output and all reached intermediates included. The arrays are read-only, as one
+            may stand for several nodes (both operands of an add). The tape is unchanged.
 
         Raises:
             ShapeError: `out` is not a scalar and no seed is given, or the seed has another shape.
@@ -419,7 +434,10 @@ class Tape:
                 return tuple([nodes[j].values[0] for j in node.inputs])  # type: ignore[index]
             return tuple([_saved_value(nodes, node, *where) for where in op.saved_at])
 
-        return own_arrays(sweep(F, nodes, int(out), g, saved))
+        grads = sweep(F, nodes, int(out), g, saved)
+        for dy in grads.values():
+            dy.flags.writeable = False
+        return grads
 
     def backward_nodes(self, out: int, seed: int | None = None) -> tuple[Tape, dict[int, int]]:
         """As `backward`, but the gradient computation is appended to the tape, so it can be differentiated again.
@@ -457,7 +475,7 @@ def seed_array(F: Functions, op: str, aval: Aval, seed: Any) -> Any:
     """The cotangent to start from: ones for a scalar, else the checked seed."""
     if seed is None:
         return F.const(1, aval.dtype)
-    array = _backend.as_array(seed, aval.dtype)
+    array = np.array(_backend.as_array(seed, aval.dtype))
     if array.shape != aval.shape:
         raise seed_error(op, _backend.aval_of(array), aval)
     return array
@@ -501,39 +519,71 @@ _new = object.__new__
 class Append(Functions):
     """Extends a tape. Handles are node ids; `tape` is the tape so far."""
 
-    def __init__(self, tape: Tape) -> None:
-        self.tape = tape
+    def __init__(self, tape: Tape, name: str = "op") -> None:
+        self.store, self.n, self.name = tape._store, tape._n, name
         self.backend = _backend.current()
 
+    @property
+    def tape(self) -> Tape:
+        tape = _new(Tape)
+        tape._store, tape._n = self.store, self.n
+        return tape
+
+    def node(self, op: str, i: Any) -> Node:
+        """The node of an id; `TapeError` unless it is on this very tape."""
+        if type(i) is NodeId and i < self.n:
+            node = self.store.nodes[i]
+            if node.uid == i.uid:
+                return node
+        return self.tape._node(op, i)
+
+    def push(self, node: Node) -> NodeId:
+        n = self.n
+        self.store = append(self.store, n, node)
+        self.n = n + 1
+        return node_id(n, node)
+
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-        tape = self.tape
-        nodes = [None if i is None else tape._node(op.name, i) for i in inputs]
-        at = op.at(tuple([None if p is None else p.at.out for p in nodes]), values)
+        avals, arrays, grad = [], [], False
+        for i in inputs:
+            if i is None:
+                avals.append(None)
+                arrays.append(None)
+            else:
+                made_by = self.node(op.name, i)
+                avals.append(made_by.at.out)
+                arrays.append(made_by.values[0])
+                if made_by.requires_grad:
+                    grad = True
+        at = op.at(tuple(avals), values)
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
-        arrays = execute(self.backend, at, tuple([None if p is None else p.values[0] for p in nodes]))
-        grad = at.differentiable and any([p is not None and p.requires_grad for p in nodes])
-        node = Node(at, inputs, arrays, grad, source_of_caller(2), _uid())
-        self.tape, made = tape._append(node)
+        results = self.backend.call(at)(arrays) if op.view is None else execute(self.backend, at, tuple(arrays))
+        made = self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(4), _uid()))
+        if op.returns == 1:
+            return (made,)
         return (made, *(self.output(made, k) for k in range(1, op.returns)))
 
     def output(self, i: int, k: int) -> int:
         """A node for output `k` of node `i`."""
-        of = self.tape._store.nodes[i]
+        of = self.store.nodes[i]
         at = output_at(of.at, k)
-        node = Node(at, (i,), (of.values[k],), of.requires_grad and at.out.is_float, of.source, _uid())  # type: ignore[union-attr]
-        self.tape, made = self.tape._append(node)
-        return made
+        grad = of.requires_grad and at.out.is_float  # type: ignore[union-attr]
+        return self.push(Node(at, (i,), (of.values[k],), grad, of.source, _uid()))
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         for i in inputs:
             if i is not None:
-                self.tape._node(op.name, i)
+                self.node(op.name, i)
         return inputs
 
     def aval(self, handle: Any) -> Aval:
-        return self.tape._node("aval", handle).aval
+        return self.node(self.name, handle).at.out  # type: ignore[return-value]
+
+    def named(self, handle: Any, name: str) -> Any:
+        self.node("named", handle).name = name
+        return handle
 
     def const(self, value: Any, dtype: str) -> Any:
-        self.tape, made = self.tape.leaf(_backend.as_array(value, dtype), requires_grad=False)
-        return made
+        array = _backend.as_array(value, dtype)
+        return self.push(Node(leaf_at(_backend.aval_of(array)), (), (array,), False, source_of_caller(), _uid()))

@@ -283,40 +283,43 @@ class Recording(Functions):
     # --- recording
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-        for x in inputs:
-            if type(x) is not Var or x.rec is not self:
-                inputs = self.lift(op, inputs)
-                break
-        at = op.at(tuple([None if x is None else x.node.at.out for x in inputs]), values)
+        avals, arrays, ids, grad = [], [], [], False
+        for x in inputs:  # one loop, as this is the hot path of eager training
+            if x is None:
+                avals.append(None)
+                arrays.append(None)
+                ids.append(None)
+            elif type(x) is Var and x.rec is self:
+                made_by = x.node
+                avals.append(made_by.at.out)
+                arrays.append(x._value)
+                ids.append(x.id)
+                if made_by.requires_grad:
+                    grad = True
+            else:
+                return self.outputs(op, self.lift(op, inputs), values)
+        at = op.at(tuple(avals), values)
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
-        if op.view is None:
-            arrays = self.backend.call(at)([None if x is None else x._value for x in inputs])
-        else:
-            arrays = execute(self.backend, at, tuple([None if x is None else x._value for x in inputs]))
-        grad = False
-        if at.differentiable and self.grad_enabled:
-            for x in inputs:
-                if x is not None and x.node.requires_grad:
-                    grad = True
-                    break
+        results = self.backend.call(at)(arrays) if op.view is None else execute(self.backend, at, tuple(arrays))
+        grad = grad and at.differentiable and self.grad_enabled
         kept = None
         if grad:
             if op.saved_outputs:
-                kept = arrays
+                kept = results
             if op.saved_inputs:
                 self._pin(op, inputs)
         nodes = self.nodes
-        node = Node(at, tuple([None if x is None else x.id for x in inputs]), kept, grad, source_of_caller(2), 0)
+        node = Node(at, tuple(ids), kept, grad, source_of_caller(4), 0)
         i = len(nodes)
         nodes.append(node)
         if op.view is not None and inputs[0].node.cell is not None:
             node.cell = inputs[0].node.cell
             self._cell_nodes.append(i)
+        first = Var(self, node, i, results[0])
         if op.returns == 1:
-            return (Var(self, node, i, arrays[0]),)
-        first = Var(self, node, i, arrays[0])
-        return (first, *(self._output(first, k, arrays[k]) for k in range(1, op.returns)))
+            return (first,)
+        return (first, *(self._output(first, k, results[k]) for k in range(1, op.returns)))
 
     def _pin(self, op: Op, inputs: tuple[Any, ...]) -> None:
         """Keep the input values that the vjp will ask for, on the nodes that made them."""
@@ -481,8 +484,6 @@ class Recording(Functions):
 
         def saved(i: int, node: Node) -> tuple[Any, ...]:
             op = node.at.op
-            if not op.saves:
-                return ()
             inputs = node.inputs
             if op.saved_inputs == (-1,):
                 return tuple([nodes[j].values[0] for j in inputs])  # type: ignore[index]
@@ -592,6 +593,9 @@ class _Eager(Execute):
 
     def __init__(self) -> None:
         pass
+
+    def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
+        return self.add(a, b)
 
     @property
     def backend(self) -> _backend.Backend:  # type: ignore[override]
