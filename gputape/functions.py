@@ -87,7 +87,9 @@ class Execute(Functions):
         at = op.at(tuple([None if x is None else aval_of(x) for x in inputs]), values)
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
-        return execute(self.backend, at, inputs)
+        if op.view is not None and needs_copy(at, inputs[0]):
+            inputs = (self.copy(inputs[0]), *inputs[1:])
+        return self.backend.call(at)(inputs)
 
     def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
         call = self._sums.get(aval)
@@ -105,17 +107,12 @@ class Execute(Functions):
         return _backend.as_array(value, dtype)
 
 
-def execute(backend: _backend.Backend, at: At, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Run `at` on arrays. Where a view cannot express the result (a reshape of a transposed array), copy first."""
-    view = at.op.view
-    if view is not None:
-        x = arrays[0]
-        if not x.flags.c_contiguous:
-            item = x.itemsize
-            if view(x.shape, tuple([s // item for s in x.strides]), **at.attrs) is None:
-                copy = get("copy").at((at.ins[0],), ())
-                arrays = (*backend.call(copy)((x,)), *arrays[1:])
-    return backend.call(at)(arrays)
+def needs_copy(at: At, x: Any) -> bool:
+    """Whether no strides over `x` can express the view `at` (a reshape of a transposed array); it is copied first."""
+    if x.flags.c_contiguous:
+        return False
+    item = x.itemsize
+    return at.op.view(x.shape, tuple([s // item for s in x.strides]), **at.attrs) is None  # type: ignore[misc]
 
 
 def lift_arrays(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

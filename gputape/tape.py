@@ -17,7 +17,7 @@ import numpy as np
 from . import backend as _backend
 from .aval import Aval
 from .errors import ShapeError, TapeError
-from .functions import Execute, Functions, execute
+from .functions import Execute, Functions, needs_copy
 from .registry import STRUCTURAL, At, Op, get
 
 if TYPE_CHECKING:
@@ -558,7 +558,9 @@ class Append(Functions):
         at = op.at(tuple(avals), values)
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
-        results = self.backend.call(at)(arrays) if op.view is None else execute(self.backend, at, tuple(arrays))
+        if op.view is not None and needs_copy(at, arrays[0]):
+            return self.outputs(op, (self.copy(inputs[0]), *inputs[1:]), values)
+        results = self.backend.call(at)(arrays)
         made = self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(4), _uid()))
         if op.returns == 1:
             return (made,)

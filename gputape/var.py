@@ -18,7 +18,7 @@ import numpy as np
 from . import backend as _backend
 from .aval import Aval
 from .errors import ShapeError, TapeError
-from .functions import Execute, Functions, execute, lift_arrays, make_callable, number_dtype
+from .functions import Execute, Functions, lift_arrays, make_callable, needs_copy, number_dtype
 from .registry import Op, get, on_register
 from .tape import (
     Node,
@@ -301,7 +301,9 @@ class Recording(Functions):
         at = op.at(tuple(avals), values)
         if at.casts is not None:
             return self.outputs(op, self.cast_inputs(at, inputs), values)
-        results = self.backend.call(at)(arrays) if op.view is None else execute(self.backend, at, tuple(arrays))
+        if op.view is not None and needs_copy(at, arrays[0]):
+            return self.outputs(op, (self.copy(inputs[0]), *inputs[1:]), values)
+        results = self.backend.call(at)(arrays)
         grad = grad and at.differentiable and self.grad_enabled
         kept = None
         if grad:

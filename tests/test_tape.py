@@ -183,6 +183,7 @@ def test_views_share_memory_and_count_once():
     assert tape.nbytes == 96
     tape, _ = tape.op("reshape", y, (24,))  # no view expresses it: a copy
     assert tape.nbytes == 192
+    assert tape.node(2).op == "copy"
 
 
 def test_a_wrong_gradient_shape_from_a_vjp_is_caught():
