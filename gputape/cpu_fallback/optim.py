@@ -1,0 +1,140 @@
+"""Bodies of the optimizer updates. Outputs may be the memory of the inputs: each element is read before it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..aval import Aval
+from ..backend import scratch
+
+
+@scratch(lambda step, lr, **attrs: [Aval((), "bool")])
+def sgd_schedule(
+    xp: Any, next_step: Any, rate: Any, fresh: Any, step: Any, lr: Any, *, dampening: float, dtype: str, scratch: Any
+) -> None:
+    (begun,) = scratch
+    xp.greater(step, 0, out=begun)
+    xp.multiply(begun, -dampening, out=fresh)
+    xp.add(fresh, 1, out=fresh)
+    xp.copyto(rate, lr, casting="same_kind")
+    xp.add(step, 1, out=next_step)
+
+
+def _decayed(xp: Any, grad: Any, param: Any, weight_decay: float, work: Any) -> Any:
+    """grad + weight_decay · param, in `work`."""
+    xp.multiply(param, weight_decay, out=work)
+    return xp.add(work, grad, out=work)
+
+
+@scratch(lambda param, *rest, **attrs: [param])
+def sgd_update(xp: Any, new_param: Any, param: Any, grad: Any, rate: Any, *, weight_decay: float, scratch: Any) -> None:
+    (work,) = scratch
+    if weight_decay:
+        grad = _decayed(xp, grad, param, weight_decay, work)
+    xp.multiply(grad, rate, out=work)
+    xp.subtract(param, work, out=new_param)
+
+
+def _update_scratch(param: Aval, *rest: Aval, weight_decay: float, **attrs: Any) -> list[Aval]:
+    return [param, param] if weight_decay else [param]
+
+
+@scratch(_update_scratch)
+def sgd_momentum_update(
+    xp: Any,
+    new_param: Any,
+    new_buffer: Any,
+    param: Any,
+    grad: Any,
+    buffer: Any,
+    rate: Any,
+    fresh: Any,
+    *,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    scratch: Any,
+) -> None:
+    work = scratch[0]
+    if weight_decay:
+        grad = _decayed(xp, grad, param, weight_decay, scratch[1])
+    xp.multiply(grad, fresh, out=work)
+    xp.multiply(buffer, momentum, out=new_buffer)
+    xp.add(new_buffer, work, out=new_buffer)
+    if nesterov:
+        xp.multiply(new_buffer, momentum, out=work)
+        xp.add(work, grad, out=work)
+        xp.multiply(work, rate, out=work)
+    else:
+        xp.multiply(new_buffer, rate, out=work)
+    xp.subtract(param, work, out=new_param)
+
+
+@scratch(lambda step, lr, **attrs: [lr, lr])
+def adam_schedule(
+    xp: Any,
+    next_step: Any,
+    step_size: Any,
+    small: Any,
+    keep: Any,
+    step: Any,
+    lr: Any,
+    *,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    dtype: str,
+    scratch: Any,
+) -> None:
+    first, second = scratch
+    xp.add(step, 1, out=next_step)
+    xp.power(beta2, next_step, out=second)
+    xp.subtract(1.0, second, out=second)
+    xp.sqrt(second, out=second)
+    xp.multiply(second, eps, out=small)
+    xp.power(beta1, next_step, out=first)
+    xp.subtract(1.0, first, out=first)
+    xp.divide(second, first, out=second)
+    xp.multiply(second, lr, out=step_size)
+    xp.multiply(lr, -weight_decay, out=first)
+    xp.add(first, 1.0, out=keep)
+
+
+@scratch(_update_scratch)
+def adam_update(
+    xp: Any,
+    new_param: Any,
+    new_exp_avg: Any,
+    new_exp_avg_sq: Any,
+    param: Any,
+    grad: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    step_size: Any,
+    eps: Any,
+    keep: Any,
+    *,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    decoupled: bool,
+    scratch: Any,
+) -> None:
+    work = scratch[0]
+    if weight_decay:
+        grad = _decayed(xp, grad, param, weight_decay, scratch[1])
+    xp.multiply(grad, 1 - beta1, out=work)
+    xp.multiply(exp_avg, beta1, out=new_exp_avg)
+    xp.add(new_exp_avg, work, out=new_exp_avg)
+    xp.multiply(grad, grad, out=work)
+    xp.multiply(work, 1 - beta2, out=work)
+    xp.multiply(exp_avg_sq, beta2, out=new_exp_avg_sq)
+    xp.add(new_exp_avg_sq, work, out=new_exp_avg_sq)
+    xp.sqrt(new_exp_avg_sq, out=work)
+    xp.add(work, eps, out=work)
+    xp.divide(new_exp_avg, work, out=work)
+    xp.multiply(work, step_size, out=work)
+    if decoupled:
+        param = xp.multiply(param, keep, out=new_param)
+    xp.subtract(param, work, out=new_param)

@@ -1,0 +1,209 @@
+"""Cards of the optimizer updates. Learning rate and step count are arrays, so that a recorded step can be replayed.
+
+Each optimizer has two: a schedule, run once per group, that turns the step count and the learning rate into the few
+scalars an update needs, and the update of one parameter. Updates read each element before they write it, so their
+outputs may be the memory of their inputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..aval import Aval, need_float
+from ..errors import DTypeError, ShapeError
+from ..registry import register
+from ..samples import Bad, Perf, Sample, t
+
+
+def _need_like(op: str, param: Aval, **others: Aval | None) -> None:
+    """Everything beside a parameter has its dtype, and its shape or none."""
+    need_float(op, param=param)
+    for name, a in others.items():
+        if a is None:
+            continue
+        scalar = name in ("rate", "fresh", "step_size", "eps", "keep")
+        if a.shape != (() if scalar else param.shape):
+            want = "()" if scalar else f"{param.shape}, the parameter's"
+            raise ShapeError(f"{op}: {name} has shape {a.shape}, but must have shape {want}. Check what is passed.")
+        if a.dtype != param.dtype:
+            raise DTypeError(
+                f"{op}: {name} is {a.dtype}, but the parameter is {param.dtype}. Cast {name} with gt.cast first."
+            )
+
+
+def _need_clock(op: str, step: Aval, lr: Aval) -> None:
+    if step.shape or lr.shape:
+        raise ShapeError(f"{op}: step has shape {step.shape} and lr {lr.shape}, but both must be scalars of shape ().")
+    if step.dtype != "int64" or lr.dtype != "float64":
+        raise DTypeError(f"{op}: step is {step.dtype} and lr {lr.dtype}, but they must be int64 and float64.")
+
+
+def _sgd_schedule_rule(step: Aval, lr: Aval, *, dampening: float, dtype: str) -> tuple[Aval, Aval, Aval]:
+    _need_clock("sgd_schedule", step, lr)
+    return step, Aval((), dtype), Aval((), dtype)
+
+
+register(
+    name="sgd_schedule",
+    doc="""step + 1, the learning rate in `dtype`, and the factor of the gradient in the momentum buffer: 1 at the first
+step, then 1 - dampening (as torch.optim.SGD, which starts the buffer as the gradient).""",
+    signature="step, lr, dampening=0.0, dtype='float32'",
+    inputs=("step", "lr"),
+    outputs=("next_step", "rate", "fresh"),
+    returns=3,
+    rule=_sgd_schedule_rule,
+    samples=(
+        Sample(t(dtype="int64", fill="zeros"), t(dtype="float64", fill=(0.1)), dampening=0.25, grad_=False),
+        Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dampening=0.25, grad_=False),
+        Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dtype="float64", grad_=False),
+    ),
+    errors=(
+        Bad(ShapeError, "scalars", t(2, dtype="int64", fill="ones"), t(dtype="float64")),
+        Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
+    ),
+    public=False,
+)
+
+
+def _sgd_update_rule(param: Aval, grad: Aval, rate: Aval, **attrs: Any) -> Aval:
+    _need_like("sgd_update", param, grad=grad, rate=rate)
+    return param
+
+
+register(
+    name="sgd_update",
+    doc="""One step of stochastic gradient descent on one parameter; as torch.optim.SGD without momentum.
+
+param' = param - rate · (grad + weight_decay · param).""",
+    signature="param, grad, rate, weight_decay=0.0",
+    inputs=("param", "grad", "rate"),
+    outputs=("new_param",),
+    rule=_sgd_update_rule,
+    samples=(
+        Sample(t(3, 5), t(3, 5), t(fill=(0.1)), grad_=False),
+        Sample(t(3, 5), t(3, 5), t(fill=(0.1)), weight_decay=0.01, grad_=False),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(fill=(0.1)), grad_=False),
+        Sample(t(0, 3), t(0, 3), t(fill=(0.1)), grad_=False, why_="no elements"),
+        Sample(t(7, dtype="float64"), t(7, dtype="float64"), t(dtype="float64"), grad_=False),
+    ),
+    errors=(
+        Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), t()),
+        Bad(ShapeError, r"rate has shape \(3,\)", t(3), t(3), t(3)),
+        Bad(DTypeError, "grad is float64", t(3), t(3, dtype="float64"), t()),
+    ),
+    perf=(Perf(t(784, 128), t(784, 128), t(), name_="mlp"),),
+    public=False,
+)
+
+
+def _sgd_momentum_update_rule(
+    param: Aval, grad: Aval, buffer: Aval, rate: Aval, fresh: Aval, **attrs: Any
+) -> tuple[Aval, Aval]:
+    _need_like("sgd_momentum_update", param, grad=grad, buffer=buffer, rate=rate, fresh=fresh)
+    return param, param
+
+
+_MOMENTUM = (t(3, 5), t(3, 5), t(3, 5), t(fill=(0.1)))
+register(
+    name="sgd_momentum_update",
+    doc="""One step of stochastic gradient descent with momentum on one parameter; as torch.optim.SGD.
+
+d = grad + weight_decay · param; buffer' = momentum · buffer + fresh · d; param' = param - rate · buffer', with nesterov
+param - rate · (d + momentum · buffer'). The scalars rate and fresh come from `sgd_schedule`.""",
+    signature="param, grad, buffer, rate, fresh, momentum=0.9, weight_decay=0.0, nesterov=False",
+    inputs=("param", "grad", "buffer", "rate", "fresh"),
+    outputs=("new_param", "new_buffer"),
+    returns=2,
+    rule=_sgd_momentum_update_rule,
+    samples=(
+        Sample(*_MOMENTUM, t(fill=(0.75)), grad_=False),
+        Sample(*_MOMENTUM, t(fill=(1.0)), momentum=0.5, weight_decay=0.1, nesterov=True, grad_=False),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(4, 6), t(), t(), grad_=False),
+        Sample(t(0, 3), t(0, 3), t(0, 3), t(), t(), grad_=False, why_="no elements"),
+        Sample(*[t(7, dtype="float64")] * 3, *[t(dtype="float64")] * 2, grad_=False),
+    ),
+    errors=(
+        Bad(ShapeError, r"buffer has shape \(5, 3\)", t(3, 5), t(3, 5), t(5, 3), t(), t()),
+        Bad(DTypeError, "buffer is float64", t(3), t(3), t(3, dtype="float64"), t(), t()),
+    ),
+    perf=(Perf(t(784, 128), t(784, 128), t(784, 128), t(), t(), name_="mlp"),),
+    public=False,
+)
+
+
+def _adam_schedule_rule(step: Aval, lr: Aval, *, dtype: str, **attrs: Any) -> tuple[Aval, Aval, Aval, Aval]:
+    _need_clock("adam_schedule", step, lr)
+    scalar = Aval((), dtype)
+    return step, scalar, scalar, scalar
+
+
+register(
+    name="adam_schedule",
+    doc="""The scalars of an Adam step, bias corrections included, computed in float64 and rounded once.
+
+With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps · r, and 1 - lr · weight_decay.""",
+    signature="step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, dtype='float32'",
+    inputs=("step", "lr"),
+    outputs=("next_step", "step_size", "small", "keep"),
+    returns=4,
+    rule=_adam_schedule_rule,
+    samples=(
+        Sample(t(dtype="int64", fill="zeros"), t(dtype="float64", fill=(1e-3)), grad_=False),
+        Sample(t(dtype="int64", fill=(1000)), t(dtype="float64", fill=(1e-3)), weight_decay=0.1, grad_=False),
+        Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dtype="float64", grad_=False),
+    ),
+    errors=(
+        Bad(ShapeError, "scalars", t(2, dtype="int64", fill="ones"), t(dtype="float64")),
+        Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
+    ),
+    public=False,
+)
+
+
+def _adam_update_rule(
+    param: Aval, grad: Aval, exp_avg: Aval, exp_avg_sq: Aval, step_size: Aval, eps: Aval, keep: Aval, **attrs: Any
+) -> tuple[Aval, Aval, Aval]:
+    moments = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+    _need_like("adam_update", param, grad=grad, **moments, step_size=step_size, eps=eps, keep=keep)
+    return param, param, param
+
+
+def _adam_sample(*shape: int, dtype: str = "float32", layout: str = "c", **attrs: Any) -> Sample:
+    own = [t(*shape, dtype=dtype, layout=layout) for _ in range(3)]
+    scalars = [t(dtype=dtype, fill=(v)) for v in (1e-2, 1e-8, 0.99)]
+    return Sample(*own, t(*shape, dtype=dtype, fill="uniform", low=0.1, high=2.0), *scalars, grad_=False, **attrs)
+
+
+_SCALARS = (t(), t(), t())
+register(
+    name="adam_update",
+    doc="""One step of Adam or AdamW on one parameter; as torch.optim.
+
+g = grad (+ weight_decay · param, which is Adam's kind of decay); exp_avg' = beta1 · exp_avg + (1 - beta1) · g;
+exp_avg_sq' = beta2 · exp_avg_sq + (1 - beta2) · g²; param' = keep · param - step_size · exp_avg' / (√exp_avg_sq' + eps).
+The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's decay and used if `decoupled`.""",
+    signature=(
+        "param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, beta1=0.9, beta2=0.999, weight_decay=0.0, "
+        "decoupled=False"
+    ),
+    inputs=("param", "grad", "exp_avg", "exp_avg_sq", "step_size", "eps", "keep"),
+    outputs=("new_param", "new_exp_avg", "new_exp_avg_sq"),
+    returns=3,
+    rule=_adam_update_rule,
+    samples=(
+        _adam_sample(3, 5),
+        _adam_sample(3, 5, decoupled=True),
+        _adam_sample(3, 5, weight_decay=0.1, beta1=0.5, beta2=0.9),
+        _adam_sample(4, 6, layout="transposed"),
+        _adam_sample(0, 3),
+        _adam_sample(7, dtype="float64", decoupled=True),
+    ),
+    errors=(
+        Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), t(3, 5), t(3, 5), *_SCALARS),
+        Bad(ShapeError, r"keep has shape \(3,\)", t(3), t(3), t(3), t(3), t(), t(), t(3)),
+        Bad(DTypeError, "grad is float64", t(3), t(3, dtype="float64"), t(3), t(3), *_SCALARS),
+        Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3), t(3), t(3), *_SCALARS),
+    ),
+    perf=(Perf(*(t(784, 128) for _ in range(4)), *_SCALARS, decoupled=True, name_="mlp"),),
+    public=False,
+)

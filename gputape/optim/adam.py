@@ -1,0 +1,72 @@
+"""Adam and AdamW, as torch.optim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import UnsupportedError
+from ..registry import get
+from ..var import Cell, updates
+from .optimizer import Optimizer, ParamGroup, check_betas, check_number, write
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba, 2015). Its weight decay is added to the gradient."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        if amsgrad:
+            raise UnsupportedError(f"{self._name}: amsgrad=True is not available. Leave it out.")
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        for key in ("lr", "eps", "weight_decay"):
+            options[key] = check_number(self._name, key, options[key])
+        options["betas"] = check_betas(self._name, options["betas"])
+        return options
+
+    def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any]) -> None:
+        F, schedule = updates(), get("adam_schedule")
+        decay, decoupled = group["weight_decay"], self.decoupled and group["weight_decay"] != 0
+        coefficients = (*group["betas"], group["eps"], decay if decoupled else 0.0)
+        values = (*group["betas"], 0.0 if self.decoupled else decay, decoupled)
+        scalars: dict[str, Any] = {}
+        for p in params:
+            dtype = p.aval.dtype
+            if dtype not in scalars:
+                scalars[dtype] = F.run(schedule, (clock, group.rate), (*coefficients, dtype))
+            _, step_size, small, keep = scalars[dtype]
+            state = self.state[p]
+            mean, square = state["exp_avg"], state["exp_avg_sq"]
+            write("adam_update", (p, mean, square), (p, grads[p], mean, square, step_size, small, keep), values)
+        clock.assign(next(iter(scalars.values()))[0])
+
+
+class AdamW(Adam):
+    """Adam with weight decay that is applied to the parameter itself (Loshchilov & Hutter, 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
