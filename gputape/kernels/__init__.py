@@ -1,0 +1,53 @@
+"""The fast path: host functions of the GPU kernels, one per op and under its name.
+
+`activation.py`, `norm.py`, … hold the host side, `triton/` and `cuda/` hold device code and nothing else, `launch.py` is
+the seam between them, `machine/` is what runs a launch. `load_backend` is the only way in.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..backend import Backend, Call
+from ..registry import At
+from . import runtime
+
+MACHINERY = ("gate", "launch", "runtime", "tiles")  # modules of this folder that hold no host functions
+
+
+class KernelBackend(Backend):
+    """Runs ops by kernels. The bodies get a `runtime` (memory and stream) in the place of the array library."""
+
+    def __init__(self, name: str, rt: Any) -> None:
+        super().__init__(name, rt, ".kernels", widens=False)
+
+    def add(self, module: ModuleType) -> None:
+        if module.__name__.rpartition(".")[2] not in MACHINERY:
+            super().add(module)
+
+    def _bind(self, at: At) -> Call:
+        """Views need no kernel: the card tells offset and strides."""
+        if at.op.view is None:
+            return super()._bind(at)
+        view, attrs, out, rt = at.op.view, at.attrs, at.outs[0], self.xp
+
+        def reinterpret(arrays: Any) -> tuple[Any, ...]:
+            x = arrays[0]
+            offset, strides = view(x.shape, tuple(s // x.itemsize for s in x.strides), **attrs)
+            return (rt.view(x, offset, out.shape, strides),)
+
+        return reinterpret
+
+
+def load_backend(name: str) -> KernelBackend:
+    """The backend "emulated", "cuda" or "cuda:<n>".
+
+    Raises:
+        BackendError: there is no such device, or what it needs (CuPy, a driver, Triton) is missing.
+    """
+    if name == "emulated":
+        return KernelBackend(name, runtime.Emulated())
+    return KernelBackend(name, runtime.Cuda.open(name))

@@ -1,0 +1,112 @@
+"""The one seam between host code and whatever runs a kernel.
+
+A `Kernel` names one specialisation of a device function: its source, its compile-time constants, its threads. `launch`
+hands it to a cubin loaded by CuPy, to Triton's interpreter or to the host build of a CUDA C source. Which one is decided
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..errors import BackendError
+
+HERE = Path(__file__).parent
+FLOATS = ("float32", "float16", "bfloat16")
+
+
+def need_kernel(op: str, array: Any, dtypes: Sequence[str] = FLOATS) -> str:
+    """The dtype of `array`; `BackendError` if `op` has no kernel for it."""
+    name = str(array.dtype)
+    if name not in dtypes:
+        raise BackendError(
+            f'{op}: no kernel for {name} (has: {", ".join(dtypes)}). Cast the inputs, or use gt.device("cpu").'
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One specialisation of a device function.
+
+    Attributes:
+        route: "triton" or "cuda", the language of the source.
+        source: dotted name of the Triton module, or path of the .cu file.
+        name: the device function.
+        constants: compile-time parameters: constexprs in Triton, macros in CUDA C.
+        divisible: names of integer arguments that are multiples of 16 (and all pointers 16-byte aligned) in the variant
+            with wide memory accesses. Whether that variant fits is checked at each launch.
+        warps: a block has 32 · warps threads.
+        stages: how many loop iterations Triton's loads run ahead.
+    """
+
+    route: str
+    source: str
+    name: str
+    constants: tuple[tuple[str, Any], ...] = ()
+    divisible: tuple[str, ...] = ()
+    warps: int = 4
+    stages: int = 2
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v}" for k, v in self.constants)
+        return f"{self.name}[{inside}]" if inside else self.name
+
+
+def triton(
+    stem: str, name: str, *, divisible: Sequence[str] = (), warps: int = 4, stages: int = 2, **constants: Any
+) -> Kernel:
+    """The function `name` of kernels/triton/<stem>.py (or of the module with that dotted name) at these constants."""
+    source = stem if "." in stem else f"{__package__}.triton.{stem}"
+    return Kernel("triton", source, name, tuple(constants.items()), tuple(divisible), warps, stages)
+
+
+def cuda(stem: str, name: str, *, warps: int = 4, **constants: Any) -> Kernel:
+    """The function `name` of kernels/cuda/<stem>.cu (or of the .cu file at that path), its macros set to `constants`."""
+    source = stem if stem.endswith(".cu") else str(HERE / "cuda" / f"{stem}.cu")
+    return Kernel("cuda", source, name, tuple(constants.items()), (), warps)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel with the argument types of one launch: what is compiled. Each host module lists its own in `variants()`.
+
+    Attributes:
+        types: one per run-time argument: "*float32" for a pointer, "int32", "int64" or "float32" for a scalar.
+        wide: whether the promises of `kernel.divisible` hold.
+        tensor_cores: whether matrix instructions must appear in the machine code.
+    """
+
+    kernel: Kernel
+    types: tuple[str, ...]
+    wide: bool = True
+    tensor_cores: bool = False
+
+
+def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
+    """Run `kernel` on a grid of programs (blocks), in order on `stream`. A grid without programs does nothing.
+
+    Args:
+        args: the run-time arguments in the order of the device function: arrays, integers (int32; `numpy.int64` for
+            64-bit ones) and floats (float32).
+
+    Raises:
+        BackendError: the kernel cannot be compiled or loaded here, or (emulated) it breaks a rule of `KernelFault`.
+    """
+    if 0 not in grid:
+        _runner(stream.machine, kernel.route)(kernel, grid, args, stream)
+
+
+@cache
+def _runner(machine: str, route: str) -> Callable[..., None]:
+    module = "cubin" if machine == "cuda" else {"triton": "interpreter", "cuda": "host_build"}[route]
+    return import_module(f"{__package__}.machine.{module}").run

@@ -1,0 +1,134 @@
+"""Host side of the norms over the last axes."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+from ..aval import Aval
+from ..backend import scratch
+from . import tiles
+from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+
+GROUP_ROWS = 16  # rows that a program of the weight gradients reads at a time
+
+
+def layer_norm(
+    rt: Any,
+    y: Any,
+    mean: Any,
+    rstd: Any,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    *,
+    normalized_shape: tuple[int, ...],
+    eps: float,
+) -> None:
+    need_kernel("layer_norm", input)
+    rows, cols = _extent(input, normalized_shape)
+    kernel = _forward(weight is not None, bias is not None, *tiles.rows(cols))
+    x, w, b = (rt.packed(a) if a is not None else y for a in (input, weight, bias))
+    launch(kernel, _grid(kernel, rows), (y, mean, rstd, x, w, b, rows, cols, float(eps)), rt.stream)
+
+
+def _extent(x: Any, normalized_shape: tuple[int, ...]) -> tuple[int, int]:
+    cols = math.prod(normalized_shape)
+    return math.prod(x.shape[: x.ndim - len(normalized_shape)]), cols
+
+
+def _grid(kernel: Kernel, rows: int) -> tuple[int]:
+    return (tiles.cdiv(rows, dict(kernel.constants)["BLOCK_ROWS"]),)
+
+
+def _partial_sums(
+    dy: Aval, input: Aval, *rest: Any, normalized_shape: tuple[int, ...], needs: Any, **attrs: Any
+) -> list[Aval]:
+    rows, cols = _extent(input, normalized_shape)
+    return [Aval((tiles.row_groups(rows)[0], cols), "float32")] * 2
+
+
+@scratch(_partial_sums)
+def layer_norm_bwd(
+    rt: Any,
+    dx: Any,
+    dweight: Any,
+    dbias: Any,
+    dy: Any,
+    input: Any,
+    weight: Any,
+    mean: Any,
+    rstd: Any,
+    *,
+    normalized_shape: tuple[int, ...],
+    needs: tuple[bool, ...],
+    scratch: list[Any],
+) -> None:
+    need_kernel("layer_norm_bwd", input)
+    rows, cols = _extent(input, normalized_shape)
+    dy, x, mean, rstd = (rt.packed(a) for a in (dy, input, mean, rstd))
+    if dx is not None:
+        kernel = _backward(weight is not None, *tiles.rows(cols))
+        w = rt.packed(weight) if weight is not None else x
+        launch(kernel, _grid(kernel, rows), (dx, dy, x, w, mean, rstd, rows, cols), rt.stream)
+    if dweight is None and dbias is None:
+        return
+    groups, group = tiles.row_groups(rows)
+    across = tiles.cdiv(cols, tiles.COLUMNS)
+    launch(AFFINE, (across, groups), (*scratch, dy, x, mean, rstd, rows, cols, group), rt.stream)
+    for out, part in ((dweight, scratch[0]), (dbias, scratch[1])):
+        if out is not None:
+            launch(SUM_GROUPS, (across,), (out, part, groups, cols), rt.stream)
+
+
+@cache
+def _forward(has_weight: bool, has_bias: bool, block_rows: int, block_cols: int, warps: int) -> Kernel:
+    return triton(
+        "norm",
+        "layer_norm",
+        divisible=("cols",),
+        warps=warps,
+        HAS_WEIGHT=has_weight,
+        HAS_BIAS=has_bias,
+        BLOCK_ROWS=block_rows,
+        BLOCK_COLS=block_cols,
+    )
+
+
+@cache
+def _backward(has_weight: bool, block_rows: int, block_cols: int, warps: int) -> Kernel:
+    return triton(
+        "norm",
+        "layer_norm_bwd_input",
+        divisible=("cols",),
+        warps=warps,
+        HAS_WEIGHT=has_weight,
+        BLOCK_ROWS=block_rows,
+        BLOCK_COLS=block_cols,
+    )
+
+
+_TILE = {"BLOCK_ROWS": GROUP_ROWS, "BLOCK_COLS": tiles.COLUMNS}
+AFFINE = triton("norm", "layer_norm_bwd_affine", divisible=("cols",), **_TILE)
+SUM_GROUPS = triton("norm", "sum_groups", divisible=("cols",), **_TILE)
+
+
+def _variants() -> list[Variant]:
+    found = []
+    for dtype in FLOATS:
+        x, stat, sizes = f"*{dtype}", "*float32", ("int32", "int32")
+        for wide in (True, False):
+            for tile in tiles.ROWS:
+                for affine in ((True, True), (True, False), (False, True), (False, False)):
+                    types = (x, stat, stat, x, x, x, *sizes, "float32")
+                    found.append(Variant(_forward(*affine, *tile), types, wide))
+                for has_weight in (True, False):
+                    types = (x, x, x, x, stat, stat, *sizes)
+                    found.append(Variant(_backward(has_weight, *tile), types, wide))
+            found.append(Variant(AFFINE, (stat, stat, x, x, stat, stat, *sizes, "int32"), wide))
+            found.append(Variant(SUM_GROUPS, (x, stat, *sizes), wide))
+    return found
+
+
+VARIANTS = tuple(_variants())

@@ -1,0 +1,62 @@
+"""What host functions compute with: memory and a stream, on a GPU (`Cuda`) or on NumPy arrays (`Emulated`)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendError
+
+
+@dataclass(eq=False)
+class EmulatedStream:
+    """Runs launches at once. Each draws a new seed for the order of its programs and threads."""
+
+    seed: int = 0
+    machine: str = "emulated"
+    _count: itertools.count = field(default_factory=itertools.count)
+
+    def next_seed(self) -> int:
+        return (self.seed << 20) + next(self._count)
+
+
+class Emulated:
+    """The runtime of `emulated`: NumPy arrays whose fresh memory is NaN (integers: their maximum, bools: True)."""
+
+    def __init__(self) -> None:
+        self.stream = EmulatedStream()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        poison = np.iinfo(dtype).max if dtype.kind in "iu" else True if dtype.kind == "b" else np.nan
+        return np.full(shape, poison, dtype)
+
+    def packed(self, x: np.ndarray) -> np.ndarray:
+        """`x` itself if it is C-contiguous, else a C-contiguous copy."""
+        return x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+
+    def expanded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """`x` broadcast to `shape`, without a copy."""
+        return np.broadcast_to(x, shape)
+
+    def view(self, x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+        """An array over the memory of `x`; `offset` and `strides` count elements from its element 0."""
+        return np.empty(shape, x.dtype) if 0 in shape else np.asarray(_Window(x, offset, shape, strides)).view(x.dtype)
+
+
+class _Window:
+    """Memory of `owner` seen with other strides, for `numpy.asarray`, which keeps this object and so its owner alive."""
+
+    def __init__(self, owner: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.owner, item = owner, owner.itemsize
+        address, read_only = owner.__array_interface__["data"]
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": f"<u{item}",
+            "data": (address + offset * item, read_only),
+            "shape": tuple(shape),
+            "strides": tuple(s * item for s in strides),
+        }

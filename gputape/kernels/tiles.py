@@ -1,0 +1,56 @@
+"""Tile sizes: pure functions of shapes, so that a shape always runs the same code and gives the same bits."""
+
+from __future__ import annotations
+
+
+def cdiv(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def power_of_2(n: int) -> int:
+    """The smallest power of two that is at least n (and at least 1)."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+POINTWISE = 1024  # elements per program of an element-wise kernel: 8 per thread, two 16-byte accesses in float32
+
+
+def rows(cols: int) -> tuple[int, int, int]:
+    """(rows, columns, warps) of the tile of a kernel that reduces rows of `cols` elements.
+
+    Short rows share a program; a row longer than the tile is walked through in a loop.
+    """
+    for block_rows, block_cols, warps in ROWS:
+        if cols <= block_cols:
+            return block_rows, block_cols, warps
+    return ROWS[-1]
+
+
+ROWS = ((16, 64, 4), (4, 256, 4), (1, 1024, 4), (1, 4096, 8))
+
+COLUMNS = 64  # columns per program of a kernel that reduces over rows
+
+
+def row_groups(rows: int) -> tuple[int, int]:
+    """(groups, rows per group) for sums over rows in two steps: each group is summed by one program, then the groups.
+
+    Depends on the shape alone, never on the device, so that the order of the sum is the same everywhere.
+    """
+    per_group = max(32, power_of_2(cdiv(rows, 64)))
+    return max(cdiv(rows, per_group), 1), per_group
+
+
+def matmul(m: int, n: int, dtype: str) -> tuple[int, int, int, int, int]:
+    """(rows, columns, depth, warps, stages) of the output tile of a matrix product."""
+    large = m >= 128 and n >= 128
+    return MATMUL[dtype == "float32", large]
+
+
+# Without tensor cores (float32 as IEEE has it) a thread holds its share of the tile in registers: smaller tiles.
+MATMUL = {
+    (False, False): (32, 32, 64, 4, 3),
+    (False, True): (128, 128, 64, 8, 3),
+    (True, False): (32, 32, 32, 4, 2),
+    (True, True): (64, 64, 16, 4, 3),
+}

@@ -1,0 +1,156 @@
+"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks through their columns, BLOCK_COLS at a time."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def layer_norm(
+    y_ptr,  # out (rows, cols) float
+    mean_ptr,  # out (rows) float32
+    rstd_ptr,  # out (rows) float32
+    x_ptr,  # in (rows, cols) float
+    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
+    bias_ptr,  # in (cols) float, unused unless HAS_BIAS
+    rows,
+    cols,
+    eps,
+    HAS_WEIGHT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    col = tl.arange(0, BLOCK_COLS)
+    row_inside = row < rows
+    at = row[:, None].to(tl.int64) * cols + col[None, :]
+
+    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, cols, BLOCK_COLS):
+        inside = row_inside[:, None] & (col[None, :] < cols - start)
+        total += tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+    mean = tl.sum(total, axis=1) / cols
+
+    square = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, cols, BLOCK_COLS):
+        inside = row_inside[:, None] & (col[None, :] < cols - start)
+        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        centred = tl.where(inside, x - mean[:, None], 0.0)
+        square += centred * centred
+    rstd = 1.0 / tl.sqrt(tl.sum(square, axis=1) / cols + eps)
+
+    tl.store(mean_ptr + row, mean, mask=row_inside)
+    tl.store(rstd_ptr + row, rstd, mask=row_inside)
+    for start in range(0, cols, BLOCK_COLS):
+        col_inside = col < cols - start
+        inside = row_inside[:, None] & col_inside[None, :]
+        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        y = (x - mean[:, None]) * rstd[:, None]
+        if HAS_WEIGHT:
+            y = y * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        if HAS_BIAS:
+            y = y + tl.load(bias_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        tl.store(y_ptr + at + start, y.to(y_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def layer_norm_bwd_input(
+    dx_ptr,  # out (rows, cols) float
+    dy_ptr,  # in (rows, cols) float
+    x_ptr,  # in (rows, cols) float
+    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
+    mean_ptr,  # in (rows) float32
+    rstd_ptr,  # in (rows) float32
+    rows,
+    cols,
+    HAS_WEIGHT: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    """dx = rstd · (g - mean(g) - n · mean(g · n)) with g = dy · weight and n = (x - mean) · rstd."""
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    col = tl.arange(0, BLOCK_COLS)
+    row_inside = row < rows
+    at = row[:, None].to(tl.int64) * cols + col[None, :]
+    mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+    rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
+
+    sum_g = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    sum_gn = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, cols, BLOCK_COLS):
+        col_inside = col < cols - start
+        inside = row_inside[:, None] & col_inside[None, :]
+        g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        if HAS_WEIGHT:
+            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        sum_g += g
+        sum_gn += g * (x - mean) * rstd
+    mean_g = (tl.sum(sum_g, axis=1) / cols)[:, None]
+    mean_gn = (tl.sum(sum_gn, axis=1) / cols)[:, None]
+
+    for start in range(0, cols, BLOCK_COLS):
+        col_inside = col < cols - start
+        inside = row_inside[:, None] & col_inside[None, :]
+        g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        if HAS_WEIGHT:
+            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        dx = rstd * (g - mean_g - (x - mean) * rstd * mean_gn)
+        tl.store(dx_ptr + at + start, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def layer_norm_bwd_affine(
+    part_weight_ptr,  # out (groups, cols) float32: Σ dy · n over the rows of each group
+    part_bias_ptr,  # out (groups, cols) float32: Σ dy
+    dy_ptr,  # in (rows, cols) float
+    x_ptr,  # in (rows, cols) float
+    mean_ptr,  # in (rows) float32
+    rstd_ptr,  # in (rows) float32
+    rows,
+    cols,
+    group,  # rows per group, a multiple of BLOCK_ROWS
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    col = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    col_inside = col < cols
+    first = tl.program_id(1) * group
+    sum_weight = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    sum_bias = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, group, BLOCK_ROWS):
+        row = first + start + tl.arange(0, BLOCK_ROWS)
+        row_inside = row < rows
+        inside = row_inside[:, None] & col_inside[None, :]
+        at = row[:, None].to(tl.int64) * cols + col[None, :]
+        mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+        rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        sum_weight += dy * (x - mean) * rstd
+        sum_bias += dy
+    out = tl.program_id(1).to(tl.int64) * cols + col
+    tl.store(part_weight_ptr + out, tl.sum(sum_weight, axis=0), mask=col_inside)
+    tl.store(part_bias_ptr + out, tl.sum(sum_bias, axis=0), mask=col_inside)
+
+
+@triton.jit
+def sum_groups(
+    y_ptr,  # out (cols) float
+    part_ptr,  # in (groups, cols) float32
+    groups,
+    cols,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    col = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    col_inside = col < cols
+    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, groups, BLOCK_ROWS):
+        row = start + tl.arange(0, BLOCK_ROWS)
+        inside = (row < groups)[:, None] & col_inside[None, :]
+        at = row[:, None].to(tl.int64) * cols + col[None, :]
+        total += tl.load(part_ptr + at, mask=inside, other=0.0)
+    y = tl.sum(total, axis=0)
+    tl.store(y_ptr + col, y.to(y_ptr.dtype.element_ty), mask=col_inside)
