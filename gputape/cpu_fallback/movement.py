@@ -1,4 +1,4 @@
-"""Bodies of the ops that move elements. Those of view ops return the view."""
+"""Bodies of the primitive views: they return the view."""
 
 from __future__ import annotations
 

@@ -1,26 +1,27 @@
-"""Cards of the ops that move elements: views, copies, joins."""
+"""Cards of the primitive views: other shapes and strides over the same elements."""
 
 from __future__ import annotations
 
 import math
+from operator import index as to_int
 from typing import Any
 
 from ..aval import Aval, axis
 from ..errors import ArgumentError, ShapeError
-from ..registry import At, register
+from ..registry import register
 from ..samples import Bad, Sample, t
 
 Strides = tuple[int, ...]
 
 
 def _as_shape(op: str, shape: Any) -> tuple[int, ...]:
-    listed = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in listed):
-        raise ArgumentError(f"{op}: shape {shape!r} must hold integers. Pass a tuple such as (2, -1).")
-    return listed
+    try:
+        return tuple(map(to_int, shape)) if isinstance(shape, (tuple, list)) else (to_int(shape),)
+    except TypeError:
+        raise ArgumentError(f"{op}: {shape!r} must hold integers only. Pass a tuple such as (2, -1).") from None
 
 
-# --- reshape -----------------------------------------------------------------------------------------------------------
+# --- reshape ----------------------------------------------------------------------------------------------------------
 
 
 def _reshape_canon(input: Aval, *, shape: Any) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def _reshape_rule(input: Aval, *, shape: tuple[int, ...]) -> Aval:
     out = Aval(shape, input.dtype)
     if out.size != input.size:
         raise ShapeError(
-            f"reshape: {input.shape} has {input.size} elements, {shape} has {out.size}. The number of elements must stay."
+            f"reshape: {input.shape} has {input.size} elements, {shape} has {out.size}. Give a shape of as many."
         )
     return out
 
@@ -107,12 +108,13 @@ register(
         Bad(ShapeError, "do not fill", t(6, 4), shape=(5, -1)),
         Bad(ShapeError, "not a shape", t(6, 4), shape=(-1, -1)),
         Bad(ArgumentError, "integers", t(6, 4), shape=("a",)),
+        Bad(ArgumentError, "integers", t(6, 4), shape=(2.0, 12)),
     ),
     torch="torch.reshape",
 )
 
 
-# --- permute -----------------------------------------------------------------------------------------------------------
+# --- permute ----------------------------------------------------------------------------------------------------------
 
 
 def _permute_canon(input: Aval, *, dims: Any) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def _inverse(dims: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
 
 
-# --- expand ------------------------------------------------------------------------------------------------------------
+# --- expand -----------------------------------------------------------------------------------------------------------
 
 
 def _expand_canon(input: Aval, *, size: Any) -> dict[str, Any]:
@@ -197,6 +199,8 @@ register(
     torch="torch.Tensor.expand",
 )
 
+
+# --- the same elements in the same places -----------------------------------------------------------------------------
 
 register(
     name="alias",
