@@ -8,6 +8,7 @@ from . import ops as _cards  # registers the cards that everything below is gene
 from . import errors as _errors
 from .backend import device
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
+from .plan import compile
 from .registry import Op as _Op
 from .registry import on_register as _on_register
 from .tape import Node, Tape

@@ -248,7 +248,9 @@ def conv_transpose(
     """Transposed convolution of one sample (C, *spatial), any number of spatial axes, with kernel (C, out, *k)."""
     k = F.aval(kernel)
     if k.ndim < 2:
-        raise ShapeError(f"conv_transpose: kernel has shape {k.shape}, but (C, out, k…) is needed. Add the missing axes.")
+        raise ShapeError(
+            f"conv_transpose: kernel has shape {k.shape}, but (C, out, k…) is needed. Add the missing axes."
+        )
     _shape("conv_transpose", "bias", F.aval(bias), (k.shape[1],))
     _shape("conv_transpose", "the input", F.aval(input), (k.shape[0], *(f"s{i}" for i in range(k.ndim - 2))))
     return F.named(F.conv_transpose(input, kernel, bias, stride, padding), name)

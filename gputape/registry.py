@@ -191,7 +191,7 @@ class At:
         self.op, self.ins, self.outs, self.attrs, self.values = op, ins, outs, attrs, values
         self.needs, self.casts = needs, casts
         self.out = outs[0] if outs else None
-        self.differentiable = op.vjp is not None and self.out is not None and self.out.is_float
+        self.differentiable = op.vjp is not None and any(a is not None and a.is_float for a in outs)
         self._by_needs: dict[tuple[bool, ...], At] = {}
 
     def with_needs(self, needs: tuple[bool, ...]) -> At:

@@ -566,9 +566,11 @@ class Append(Functions):
             return (made,)
         return (made, *(self.output(made, k) for k in range(1, op.returns)))
 
-    def output(self, i: int, k: int) -> int:
-        """A node for output `k` of node `i`."""
+    def output(self, i: int, k: int) -> int | None:
+        """A node for output `k` of node `i`; None for an output that nobody needs."""
         of = self.store.nodes[i]
+        if of.at.outs[k] is None:
+            return None
         at = output_at(of.at, k)
         grad = of.requires_grad and at.out.is_float  # type: ignore[union-attr]
         return self.push(Node(at, (i,), (of.values[k],), grad, of.source, _uid()))

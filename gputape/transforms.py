@@ -12,39 +12,22 @@ import numpy as np
 
 from .backend import as_array
 from .errors import ArgumentError, GradientError
+from .tree import flatten, map_leaves
 from .var import FUNCTIONS, Cell, Recording, Var, _active, record, unwrap
-
-
-def _flatten(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The leaves of a nest, and the function that puts others in their places."""
-    if isinstance(tree, dict):
-        parts = [_flatten(tree[k]) for k in tree]
-        make: Callable[[list[Any]], Any] = lambda items: dict(zip(tree, items, strict=True))  # noqa: E731
-    elif isinstance(tree, tuple | list):
-        parts = [_flatten(x) for x in tree]
-        make = type(tree) if not hasattr(tree, "_fields") else lambda items: type(tree)(*items)
-    else:
-        return [tree], lambda leaves: leaves[0]
-    sizes = [len(leaves) for leaves, _ in parts]
-
-    def build(leaves: Sequence[Any]) -> Any:
-        out, at = [], 0
-        for (_, rebuild), n in zip(parts, sizes, strict=True):
-            out.append(rebuild(leaves[at : at + n]))
-            at += n
-        return make(out)
-
-    return [x for leaves, _ in parts for x in leaves], build
 
 
 def _traced(rec: Recording, x: Any) -> Any:
     """A node of its own for an argument, so that its gradient is taken at this use only."""
-    return FUNCTIONS["alias"](x) if isinstance(x, Var | Cell) else rec.leaf(x)
+    if not isinstance(x, Var | Cell):
+        return rec.leaf(x)
+    var = FUNCTIONS["alias"](x)
+    var.node.requires_grad = var.aval.is_float  # also where the argument itself is a constant here
+    return var
 
 
 def _run(f: Callable[..., Any], args: tuple, kwargs: dict, argnums: tuple[int, ...], then: Callable[..., Any]) -> Any:
     """Call `f` on a recording (the active one, else a new one) and hand (recording, result, leaves) to `then`."""
-    flat = {i: _flatten(args[i]) for i in argnums}
+    flat = {i: flatten(args[i]) for i in argnums}
 
     def forward(rec: Recording) -> tuple[Any, dict[int, list[Any]]]:
         leaves = {i: [_traced(rec, x) for x in xs] for i, (xs, _) in flat.items()}
@@ -53,7 +36,8 @@ def _run(f: Callable[..., Any], args: tuple, kwargs: dict, argnums: tuple[int, .
 
     rec = _active.get()
     if rec is not None:
-        out, leaves = forward(rec)
+        with rec.set_grad(True):
+            out, leaves = forward(rec)
     else:
         with record() as rec:
             out, leaves = forward(rec)
@@ -81,12 +65,7 @@ def _gradients(rec: Recording, out: Any, leaves: list[Any], seed: Any = None) ->
 
 def _outside(x: Any) -> Any:
     """A result as the caller's kind of value: a `Var` inside an active recording, else its array."""
-    return x if _active.get() is not None else _flatten_map(lambda v: unwrap(v), x)
-
-
-def _flatten_map(f: Callable[[Any], Any], tree: Any) -> Any:
-    leaves, build = _flatten(tree)
-    return build([f(x) for x in leaves])
+    return x if _active.get() is not None else map_leaves(unwrap, x)
 
 
 def value_and_grad(
@@ -139,7 +118,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
     The result must be one array. The returned function may be called several times.
     """
-    out = f(*[_flatten_map(unwrap, p) if _active.get() is None else p for p in primals])
+    out = f(*[map_leaves(unwrap, p) if _active.get() is None else p for p in primals])
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         def then(rec: Recording, y: Any, leaves: list[Any], rebuild: Callable[..., Any]) -> Any:
@@ -164,7 +143,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         out, pull = vjp(f, *primals)
         total: Any = 0.0
         for ct, tangent in zip(pull(u), tangents, strict=True):
-            for g, v in zip(_flatten(ct)[0], _flatten(tangent)[0], strict=True):
+            for g, v in zip(flatten(ct)[0], flatten(tangent)[0], strict=True):
                 total = FUNCTIONS["sum"](FUNCTIONS["mul"](g, v)) + total
         return total
 
@@ -180,7 +159,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     def along(*xs: Any) -> Any:
         total: Any = 0.0
         for g, tangent in zip(grad(f, nums)(*xs), tangents, strict=True):
-            for a, v in zip(_flatten(g)[0], _flatten(tangent)[0], strict=True):
+            for a, v in zip(flatten(g)[0], flatten(tangent)[0], strict=True):
                 total = FUNCTIONS["sum"](FUNCTIONS["mul"](a, v)) + total
         return total
 

@@ -90,7 +90,9 @@ def sgd(
         raise ArgumentError(f"sgd: lr is {lr}. Give a finite number of 0 or more.")
     if not len(samples):
         raise DataError("sgd: empty data set. Give at least one sample.")
-    values = [np.array(p, dtype=np.result_type(p, np.float32) if isinstance(p, np.ndarray) else np.float32) for p in params]
+    values = [
+        np.array(p, dtype=np.result_type(p, np.float32) if isinstance(p, np.ndarray) else np.float32) for p in params
+    ]
 
     @do
     def step(sample: Any):

@@ -193,6 +193,7 @@ class Var(Operators):
     @property
     def value(self) -> Any:
         """The array, read-only. `TapeError` if it is the memory of a parameter that has been updated since."""
+        self.rec.reading(self)
         check_cell("value", self.node)
         return read_only(self._value)
 
@@ -201,6 +202,8 @@ class Var(Operators):
         return self.node.requires_grad
 
     def __repr__(self) -> str:
+        if self.rec.tracing:
+            return f"Var(%{self.id} = {self.node.op}: {self.aval})"
         return f"Var(%{self.id} = {self.node.op}, {self.value!r})"
 
 
@@ -254,6 +257,7 @@ class Cell(Operators):
 def unwrap(value: Any) -> Any:
     """The array of a `Var` or `Cell`; anything else as it is."""
     if type(value) is Var:
+        value.rec.reading(value)
         check_cell("value", value.node)
         return value._value
     return value.array if isinstance(value, Cell) else value
@@ -335,7 +339,9 @@ class Recording(Functions):
                 elif held[0] is None:
                     x.node.values = (x._value, *held[1:])
 
-    def _output(self, of: Var, k: int, array: Any) -> Var:
+    def _output(self, of: Var, k: int, array: Any) -> Var | None:
+        if of.node.at.outs[k] is None:  # a gradient that nobody needs
+            return None
         at = output_at(of.node.at, k)
         grad = of.node.requires_grad and at.out.is_float  # type: ignore[union-attr]
         return self._push(Node(at, (of.id,), None, grad, of.node.source, 0), array)
@@ -385,6 +391,9 @@ class Recording(Functions):
 
     def assign(self, cell: Cell, value: Any) -> None:
         raise AssertionError("only a trace records assignments")
+
+    def window(self) -> contextlib.AbstractContextManager[None]:
+        raise AssertionError("only a trace opens windows")
 
     def aval(self, handle: Any) -> Aval:
         return handle.node.at.out
@@ -504,9 +513,25 @@ class Recording(Functions):
                 node.values = None
                 return i not in keep
 
-        return sweep(F, nodes, out.id, seed_array(F, "backward", aval, unwrap(seed)), saved, release)
+        grads = sweep(F, nodes, out.id, seed_array(F, "backward", aval, unwrap(seed)), saved, release)
+        if not self.retain:
+            for node in nodes:  # what leaves and unreached nodes still held
+                node.values = None
+        return grads
+
+    @contextlib.contextmanager
+    def set_grad(self, enabled: bool) -> Iterator[None]:
+        """Inside: whether results of ops may require gradients."""
+        before, self.grad_enabled = self.grad_enabled, enabled
+        try:
+            yield
+        finally:
+            self.grad_enabled = before
 
     # --- reading
+
+    def reading(self, var: Var) -> None:
+        """Called before a value is read on the host; a trace refuses."""
 
     def value(self, var: Any) -> np.ndarray:
         """The value of a `Var`, read-only."""
@@ -547,6 +572,11 @@ def record(retain: bool = False) -> Iterator[Recording]:
     Args:
         retain: keep the recording after `backward`, so that it can be taken again.
     """
+    trace = _active.get()
+    if trace is not None and trace.tracing:
+        with trace.window():
+            yield trace
+        return
     rec = Recording(retain)
     token = _active.set(rec)
     try:
@@ -559,14 +589,8 @@ def record(retain: bool = False) -> Iterator[Recording]:
 def no_grad() -> Iterator[None]:
     """Inside a recording: ops still give `Var`s, but none that requires a gradient. Elsewhere it changes nothing."""
     rec = _active.get()
-    if rec is None:
+    with contextlib.nullcontext() if rec is None else rec.set_grad(False):
         yield
-        return
-    before, rec.grad_enabled = rec.grad_enabled, False
-    try:
-        yield
-    finally:
-        rec.grad_enabled = before
 
 
 def leaf(value: Any, requires_grad: bool = True, *, name: str | None = None, copy: bool = True) -> Var:
