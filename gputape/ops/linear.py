@@ -1,0 +1,143 @@
+"""Cards of the affine map and its fused gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..aval import Aval, need_float, need_same_dtype
+from ..errors import DTypeError, ShapeError, UnsupportedError
+from ..registry import At, register
+from ..samples import Bad, Perf, Sample, t
+from .matmul import rows_of, transpose
+
+
+def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
+    if weight.ndim == 1:
+        raise UnsupportedError(
+            f"linear: a weight with one axis {weight.shape} is not supported. Use matmul(input, weight)."
+        )
+    if weight.ndim != 2 or not input.shape:
+        raise ShapeError(
+            f"linear: input {input.shape} and weight {weight.shape} do not fit. "
+            "Give input (…, in_features) and weight (out_features, in_features)."
+        )
+    need_same_dtype("linear", input=input, weight=weight, bias=bias)
+    need_float("linear", input=input)
+    n, k = weight.shape
+    if input.shape[-1] != k:
+        raise ShapeError(
+            f"linear: the last axis of input is {input.shape[-1]} (input: {input.shape}), but weight {weight.shape} "
+            f"takes {k} features. Make them equal."
+        )
+    if bias is not None and bias.shape != (n,):
+        raise ShapeError(
+            f"linear: bias has shape {bias.shape}, but weight {weight.shape} gives {n} features. "
+            f"Give bias shape ({n},)."
+        )
+    return input.with_shape((*input.shape[:-1], n))
+
+
+def _linear_vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> Any:
+    return F.linear_bwd(dy, input, weight, needs=at.needs)
+
+
+register(
+    name="linear",
+    doc="""input · weightᵀ + bias: input (…, in), weight (out, in), bias (out,) or None → (…, out).
+
+    One floating-point dtype; any number of leading axes, none included. in = 0 gives the bias, or zeros.
+    As torch.nn.functional.linear; on the original API page as linear(w, b, x).
+    """,
+    signature="input, weight, bias=None",
+    inputs=("input", "weight", "bias"),
+    rule=_linear_rule,
+    vjp=_linear_vjp,
+    saves=("input", "weight"),
+    batch=(0, None, None, 0),
+    samples=(
+        Sample(t(5, 3), t(7, 3), t(7)),
+        Sample(t(5, 3), t(7, 3), why_="no bias"),
+        Sample(t(3), t(7, 3), t(7), why_="one sample"),
+        Sample(t(2, 3, 5), t(7, 5), t(7)),
+        Sample(t(2, 3, 1, 5), t(1, 5), t(1)),
+        Sample(t(0, 3), t(7, 3), t(7), why_="no rows"),
+        Sample(t(2, 0, 3), t(7, 3), t(7)),
+        Sample(t(5, 0), t(7, 0), t(7), why_="an empty sum is 0"),
+        Sample(t(5, 3), t(0, 3), t(0)),
+        Sample(t(4, 6, layout="transposed"), t(3, 6, layout="strided"), t(3, layout="strided")),
+        Sample(t(2, 3, 6, layout="transposed"), t(3, 6, layout="flipped"), t(3, layout="flipped")),
+        Sample(t(5, 3, dtype="float64"), t(7, 3, dtype="float64"), t(7, dtype="float64")),
+        Sample(t(17, 13, dtype="bfloat16"), t(5, 13, dtype="bfloat16"), t(5, dtype="bfloat16"), grad_=False),
+    ),
+    errors=(
+        Bad(ShapeError, "last axis of input is 4 .* takes 3 features", t(5, 4), t(7, 3), t(7)),
+        Bad(ShapeError, r"bias has shape \(3,\).*\(7,\)", t(5, 3), t(7, 3), t(3)),
+        Bad(ShapeError, "do not fit", t(), t(7, 3)),
+        Bad(ShapeError, "do not fit", t(5, 3), t(2, 7, 3)),
+        Bad(UnsupportedError, "one axis", t(5, 3), t(3)),
+        Bad(DTypeError, "different dtypes", t(5, 3), t(7, 3, dtype="float64")),
+        Bad(DTypeError, "floating-point", t(5, 3, dtype="int64", fill="ones"), t(7, 3, dtype="int64", fill="ones")),
+    ),
+    perf=(
+        Perf(t(64, 784), t(128, 784), t(128), flops_=2 * 64 * 784 * 128, name_="mlp first"),
+        Perf(t(64, 128), t(10, 128), t(10), flops_=2 * 64 * 128 * 10, name_="mlp last"),
+        Perf(t(16, 64, 128), t(384, 128), t(384), flops_=2 * 1024 * 128 * 384, name_="gpt qkv"),
+        Perf(t(16, 64, 128), t(512, 128), t(512), flops_=2 * 1024 * 128 * 512, name_="gpt hidden"),
+        Perf(t(16, 64, 512), t(128, 512), t(128), flops_=2 * 1024 * 512 * 128, name_="gpt projection"),
+        Perf(t(8192, 4096), t(4096, 4096), t(4096), flops_=2 * 8192 * 4096**2, name_="large"),
+    ),
+    torch="torch.nn.functional.linear",
+)
+
+
+def _linear_bwd_rule(dy: Aval, input: Aval, weight: Aval, *, needs: tuple[bool, ...]) -> tuple[Aval | None, ...]:
+    made = (input, weight, weight.with_shape(weight.shape[:1]))
+    return tuple(a if need else None for a, need in zip(made, needs, strict=True))
+
+
+def _linear_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any) -> Any:
+    """dinput = dy·W, dweight = dyᵀ·x and dbias = Σ dy are linear in each factor; `grads` are their cotangents."""
+    gx, gw, gb = grads
+    ddy = dinput = dweight = None
+    if at.needs[0]:
+        terms = [] if gx is None else [F.linear(gx, weight)]
+        if gw is not None:
+            terms.append(F.linear(input, gw, gb))
+        elif gb is not None:
+            terms.append(F.expand(gb, at.ins[0].shape))
+        ddy = F.add(*terms) if len(terms) == 2 else terms[0]
+    if at.needs[1] and gw is not None:
+        dinput = F.matmul(dy, gw)
+    if at.needs[2] and gx is not None:
+        dweight = F.mm_nd(transpose(F, rows_of(F, dy)), rows_of(F, gx))
+    return ddy, dinput, dweight
+
+
+register(
+    name="linear_bwd",
+    doc="""Gradients of linear: dinput = dy · weight, dweight = dyᵀ · input and dbias = Σ dy over all leading axes.
+
+    `needs` says which of the three are wanted; the others are None.
+    """,
+    signature="dy, input, weight, needs=(True, True, True)",
+    inputs=("dy", "input", "weight"),
+    outputs=("dinput", "dweight", "dbias"),
+    returns=3,
+    rule=_linear_bwd_rule,
+    vjp=_linear_bwd_vjp,
+    saves=("dy", "input", "weight"),
+    samples=(
+        Sample(t(5, 7), t(5, 3), t(7, 3)),
+        Sample(t(7), t(3), t(7, 3)),
+        Sample(t(2, 3, 7, layout="transposed"), t(2, 3, 5, layout="strided"), t(7, 5, layout="transposed")),
+        Sample(t(5, 7, layout="expanded"), t(5, 3), t(7, 3), why_="dy of a sum"),
+        Sample(t(0, 7), t(0, 3), t(7, 3)),
+        Sample(t(2, 3, 7), t(2, 3, 0), t(7, 0)),
+    ),
+    perf=(
+        Perf(t(64, 128), t(64, 784), t(128, 784), flops_=4 * 64 * 784 * 128, name_="mlp first"),
+        Perf(t(16, 64, 512), t(16, 64, 128), t(512, 128), flops_=4 * 1024 * 128 * 512, name_="gpt hidden"),
+        Perf(t(16, 64, 128), t(16, 64, 512), t(128, 512), flops_=4 * 1024 * 128 * 512, name_="gpt projection"),
+    ),
+    public=False,
+)
