@@ -9,6 +9,7 @@ from . import errors as _errors
 from .backend import device
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .plan import compile
+from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
 from .registry import Op as _Op
 from .registry import on_register as _on_register
 from .tape import Node, Tape
