@@ -1,0 +1,55 @@
+"""Interleaved timing: all contenders in turn, many rounds, medians and their ratios from one run."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300) -> dict[str, float]:
+    """Median seconds of one call of each contender, called in turn so that a busy machine hurts all alike."""
+    for f in contenders.values():
+        for _ in range(5):
+            f()
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name, f in contenders.items():
+                start = time.perf_counter()
+                f()
+                taken[name].append(time.perf_counter() - start)
+    finally:
+        gc.enable()
+    return {name: float(np.median(t)) for name, t in taken.items()}
+
+
+def machine() -> str:
+    """CPU, cores, NumPy and the settings that change its BLAS."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    slowed = [k for k in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if k in os.environ]
+    note = f"; {', '.join(slowed)} set, which slows NumPy's BLAS" if slowed else ""
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}{note}"
+
+
+def report(name: str, title: str, rows: list[list[str]], head: list[str]) -> str:
+    """Write a Markdown table to perf/results/<name>.md and return it."""
+    lines = [f"# {title}", "", machine() + ".", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    text = "\n".join(lines) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    return text
