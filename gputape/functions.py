@@ -60,6 +60,10 @@ class Functions:
         """The handle, its node labelled `name` where there is a node."""
         return handle
 
+    def read(self, handle: Any) -> Any:
+        """The value of a handle on the host. A trace refuses, since its values are not known before it is replayed."""
+        raise NotImplementedError
+
     def rng(self, count: int) -> tuple[Any, int]:
         """Reserve `count` random words: a handle of the generator state (seed, counter) and the offset into it."""
         from .random import generator
@@ -105,6 +109,9 @@ class Execute(Functions):
 
     def const(self, value: Any, dtype: str) -> Any:
         return _backend.as_array(value, dtype)
+
+    def read(self, handle: Any) -> Any:
+        return handle
 
 
 def needs_copy(at: At, x: Any) -> bool:
@@ -160,18 +167,23 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
             for p in params
         ]
         params = _open_defaults(params)
-    head = ", ".join(([first] if first else []) + [str(p) for p in params])
-    if aliases:
-        star = "" if any(p.kind is p.KEYWORD_ONLY for p in params) else ", *"
-        head += star + "".join(f", {b}=_absent" for _, b in aliases)
+    named = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
+    parts = [str(p) for p in params]
+    if named or aliases:
+        parts.insert(named[0] if named else len(parts), "*")
+    head = ", ".join(([first] if first else []) + parts + [f"{b}=_absent" for _, b in aliases])
     lines = [f"def {op.name}({head}):"]
     for a, b in aliases:
         lines.append(f"    if {b} is not _absent: {a} = {b}")
     if any(p.name == "dim" and p.default is p.empty for p in op.params):
         lines.append(f"    if dim is _absent: raise _ArgumentError('{op.name}: dim is missing. Pass dim=….')")
     tup = lambda items: f"({', '.join(items)}{',' if items else ''})"  # noqa: E731 - a tuple display
+    if op.number is not None and not first:  # handles of a tape are integers, so only where arrays are meant
+        x, twin = op.number
+        rest = [n for n in inputs if n != x]
+        lines.append(f"    if type({x}) in (int, float): return {target}(_get('{twin}'), {tup(rest)}, ({x},))")
     lines.append(f"    return {target}(_op, {tup(inputs)}, {tup(list(op.attrs))})")
-    scope = scope | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError}
+    scope = scope | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError, "_get": get}
     exec("\n".join(lines), scope)
     made = scope[op.name]
     made.__doc__ = op.doc

@@ -588,6 +588,9 @@ class Append(Functions):
         self.node("named", handle).name = name
         return handle
 
+    def read(self, handle: Any) -> Any:
+        return self.tape.value(handle)
+
     def const(self, value: Any, dtype: str) -> Any:
         array = _backend.as_array(value, dtype)
         return self.push(Node(leaf_at(_backend.aval_of(array)), (), (array,), False, source_of_caller(), _uid()))

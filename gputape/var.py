@@ -398,6 +398,9 @@ class Recording(Functions):
     def aval(self, handle: Any) -> Aval:
         return handle.node.at.out
 
+    def read(self, handle: Any) -> Any:
+        return handle.value
+
     def const(self, value: Any, dtype: str) -> Any:
         return self.leaf(_backend.as_array(value, dtype), requires_grad=False, copy=False)
 
