@@ -8,6 +8,7 @@ refuses to be differentiated.
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
@@ -75,6 +76,10 @@ class Operators:
     def T(self) -> Any:
         """The array with its axes reversed."""
         return call("permute", self, tuple(range(self.ndim))[::-1])
+
+    def view(self, *shape: Any) -> Any:
+        """The same elements under another shape; as `reshape`, it copies where strides cannot express that."""
+        return self.reshape(*shape)
 
     def item(self) -> float | int | bool:
         """The value of a one-element array as a Python number."""
@@ -188,7 +193,7 @@ class Var(Operators):
 
     @property
     def aval(self) -> Aval:
-        return self.node.at.out  # type: ignore[return-value]
+        return self.node.at.out
 
     @property
     def value(self) -> Any:
@@ -287,7 +292,10 @@ class Recording(Functions):
     # --- recording
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-        avals, arrays, ids, grad = [], [], [], False
+        avals: list[Any] = []
+        arrays: list[Any] = []
+        ids: list[Any] = []
+        grad = False
         for x in inputs:  # one loop, as this is the hot path of eager training
             if x is None:
                 avals.append(None)
@@ -343,7 +351,7 @@ class Recording(Functions):
         if of.node.at.outs[k] is None:  # a gradient that nobody needs
             return None
         at = output_at(of.node.at, k)
-        grad = of.node.requires_grad and at.out.is_float  # type: ignore[union-attr]
+        grad = of.node.requires_grad and at.out.is_float
         return self._push(Node(at, (of.id,), None, grad, of.node.source, 0), array)
 
     def _push(self, node: Node, array: Any) -> Var:
@@ -452,10 +460,10 @@ class Recording(Functions):
 
     def _targets(self, wrt: Iterable[Any] | None) -> list[tuple[Any, int]]:
         if wrt is None:
-            cells = [(cell, i) for cell, (_, i) in self._cells.items() if cell.requires_grad]
+            cells: list[tuple[Any, int]] = [(cell, i) for cell, (_, i) in self._cells.items() if cell.requires_grad]
             leaves = [(var, var.id) for var in (ref() for ref in self._leaves) if var is not None]
             return cells + leaves
-        out = []
+        out: list[tuple[Any, int]] = []
         for x in [wrt] if isinstance(wrt, Operators) else wrt:
             if isinstance(x, Cell) and x in self._cells:
                 out.append((x, self._cells[x][1]))
@@ -500,10 +508,10 @@ class Recording(Functions):
             op = node.at.op
             inputs = node.inputs
             if op.saved_inputs == (-1,):
-                return tuple([nodes[j].values[0] for j in inputs])  # type: ignore[index]
+                return tuple([nodes[j].values[0] for j in inputs])
             return tuple(
                 [
-                    (None if inputs[k] is None else nodes[inputs[k]].values[0]) if is_input else node.values[k]  # type: ignore[index]
+                    (None if inputs[k] is None else nodes[inputs[k]].values[0]) if is_input else node.values[k]
                     for is_input, k in op.saved_at
                 ]
             )
@@ -663,6 +671,21 @@ def call(name: str, *args: Any, **kwargs: Any) -> Any:
     return FUNCTIONS[name](*args, **kwargs)
 
 
+_SPREAD = (("shape",), ("size",), ("dims",))  # the options of reshape, expand, permute, flip, …
+
+
+def _spread(function: Any) -> Any:
+    """The method of an op whose one option is a tuple, which may be spread out: x.reshape(2, 3), as in PyTorch."""
+
+    @functools.wraps(function)
+    def method(self: Any, *given: Any, **named: Any) -> Any:
+        if given and not isinstance(given[0], tuple | list):
+            given = (given,)
+        return function(self, *given, **named)
+
+    return method
+
+
 FUNCTIONS: dict[str, Any] = {}
 _add: Op
 
@@ -673,4 +696,4 @@ def _add_function(op: Op) -> None:
     if op.name == "add":
         globals()["_add"] = op
     if op.public and op.params and op.params[0].name in op.inputs and op.name not in vars(Operators):
-        setattr(Operators, op.name, function)
+        setattr(Operators, op.name, _spread(function) if op.attrs in _SPREAD else function)

@@ -1,0 +1,81 @@
+"""Bodies of the ops that pick elements by integer arrays. They check the range of every index first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import IndexRangeError
+
+
+def _check_range(xp: Any, op: str, index: Any, size: int, low: int = 0) -> None:
+    """Raise `IndexRangeError` naming the first index outside [low, size)."""
+    if not index.size or (index.min() >= low and index.max() < size):
+        return
+    flat = int(xp.argmax((index < low) | (index >= size)))
+    where = tuple(int(k) for k in xp.unravel_index(flat, index.shape))
+    raise IndexRangeError(
+        f"{op}: index {index[where]} at {where} of the indices {index.shape} is out of range for size {size}. "
+        + (f"Use {low} to {size - 1}." if size else "There is nothing to index.")
+    )
+
+
+def index_select(xp: Any, y: Any, input: Any, index: Any, *, dim: int) -> None:
+    _check_range(xp, "index_select", index, input.shape[dim] if input.ndim else 1)
+    if y.size:
+        xp.take(input, index.reshape(y.shape[dim : dim + 1]), axis=dim if input.ndim else None, out=y, mode="clip")
+
+
+def index_add(xp: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int, alpha: float) -> None:
+    size = input.shape[dim] if input.ndim else 1
+    _check_range(xp, "index_add", index, size)
+    xp.copyto(y, input)
+    if not source.size:
+        return
+    if not y.ndim:
+        y += alpha * source
+        return
+    rows, index = xp.moveaxis(source, dim, 0), index.reshape(-1)
+    if alpha != 1:
+        rows = rows * y.dtype.type(alpha)
+    if y.ndim == 1:
+        _add_at(xp, y, index, rows)
+        return
+    places, sums = _sum_by_index(xp, index, rows)
+    xp.moveaxis(y, dim, 0)[places] += sums
+
+
+def _sum_by_index(xp: Any, index: Any, rows: Any) -> tuple[Any, Any]:
+    """The distinct indices, and for each the sum of its rows, added one after the other in their order."""
+    order = xp.argsort(index, kind="stable")
+    ordered = index[order]
+    starts = xp.flatnonzero(xp.concatenate((xp.ones(1, bool), ordered[1:] != ordered[:-1])))
+    counts = xp.diff(starts, append=len(index))
+    longest = int(counts.max())
+    if longest > len(starts):
+        return ordered[starts], xp.add.reduceat(rows[order], starts, axis=0)
+    # Short segments, many of them: add the second row of every segment to its first, then the third, …; with the
+    # longest segments in front, the rows of each round lie together and go to the front of the sums.
+    by_length = xp.argsort(-counts, kind="stable")
+    starts, negative = starts[by_length], -counts[by_length]
+    sums = rows[order[starts]]
+    for k in range(1, longest):
+        still = int(xp.searchsorted(negative, -k))  # those with more than k rows
+        sums[:still] += rows[order[starts[:still] + k]]
+    return ordered[starts], sums
+
+
+def _add_at(xp: Any, flat: Any, places: Any, values: Any) -> None:
+    """flat[places] += values, where equal places add up: floats in float64, integers exactly."""
+    if flat.dtype.kind == "f":
+        flat += xp.bincount(places, values, len(flat)).astype(flat.dtype, copy=False)
+    else:
+        xp.add.at(flat, places, values)
+
+
+def wrap_index(xp: Any, y: Any, *indices: Any, sizes: tuple[int, ...], op: str) -> None:
+    y.fill(0)
+    for index, n in zip(indices, sizes, strict=True):
+        _check_range(xp, op, index, n, -n)
+        y *= n
+        if y.size:
+            y += xp.remainder(index.astype("int64"), n)

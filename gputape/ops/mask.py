@@ -1,0 +1,115 @@
+"""Cards of the ops that blank out elements: masked_fill, tril, triu."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..aval import ITEMSIZE, Aval, broadcast_shapes, category
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..registry import At, register
+from ..samples import Bad, Perf, Sample, t
+from .pointwise import unbroadcast
+
+_LARGEST = {"float16": 65519.99, "bfloat16": 3.3961775e38, "float32": 3.4028235677973366e38, "float64": math.inf}
+
+
+def _fits(value: float, dtype: str) -> bool:
+    """Whether the number can be held: any float that does not overflow, any integer in range (fractions are cut)."""
+    if category(dtype) == 2:
+        return not math.isfinite(value) or abs(value) < _LARGEST[dtype]
+    if category(dtype) == 0:
+        return True
+    bits = 8 * ITEMSIZE[dtype]
+    low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    return math.isfinite(value) and low <= int(value) < high
+
+
+def _masked_fill_rule(input: Aval, mask: Aval, *, value: float) -> Aval:
+    if mask.dtype != "bool":
+        raise DTypeError(f"masked_fill: mask is {mask.dtype}, but bool is needed. Compare, for example gt.ne(mask, 0).")
+    if not isinstance(value, int | float):
+        raise ArgumentError(
+            f"masked_fill: value must be a number, got {type(value).__name__}. Use gt.where for an array."
+        )
+    if not _fits(value, input.dtype):
+        raise ArgumentError(f"masked_fill: value={value} does not fit {input.dtype}. Use a smaller one, or cast.")
+    return input.with_shape(broadcast_shapes("masked_fill", input.shape, mask.shape))
+
+
+def _masked_fill_vjp(F: Any, at: At, dy: Any, mask: Any) -> Any:
+    return unbroadcast(F, F.masked_fill(dy, mask, 0.0), at.ins[0]), None
+
+
+register(
+    name="masked_fill",
+    doc="input, with `value` where the boolean `mask` is True; they broadcast. As torch.masked_fill.",
+    signature="input, mask, value",
+    inputs=("input", "mask"),
+    rule=_masked_fill_rule,
+    vjp=_masked_fill_vjp,
+    saves=("mask",),
+    batch="pointwise",
+    samples=(
+        Sample(t(5, 3), t(5, 3, dtype="bool", fill="bool"), value=-2.5),
+        Sample(t(2, 5, 5), t(5, 5, dtype="bool", fill="bool"), value=float("-inf"), grad_=False),
+        Sample(t(3), t(2, 1, dtype="bool", fill="bool"), value=0, why_="both sides broadcast"),
+        Sample(t(3, fill=(float("nan"), 1.0, float("inf"))), t(3, dtype="bool", fill="ones"), value=1.0),
+        Sample(t(), t(dtype="bool", fill="ones"), value=1),
+        Sample(t(0, 3), t(3, dtype="bool", fill="bool"), value=1.0),
+        Sample(t(7, dtype="float64"), t(7, dtype="bool", fill="bool"), value=float("nan"), grad_=False),
+        Sample(t(5, dtype="int32", fill="ints", high=9), t(5, dtype="bool", fill="bool"), value=-3),
+        Sample(t(5, dtype="bool", fill="bool"), t(5, dtype="bool", fill="bool"), value=True),
+        Sample(t(5, dtype="bfloat16"), t(5, dtype="bool", fill="bool"), value=-1e30, grad_=False),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, dtype="bool", fill="bool", layout="strided"), value=9.0),
+    ),
+    errors=(
+        Bad(DTypeError, "bool is needed", t(3), t(3), value=1.0),
+        Bad(ShapeError, "broadcast", t(3), t(2, dtype="bool", fill="bool"), value=1.0),
+        Bad(ArgumentError, "gt.where", t(3), t(3, dtype="bool", fill="bool"), value="x"),
+        Bad(ArgumentError, "does not fit float32", t(3), t(3, dtype="bool", fill="bool"), value=1e39),
+        Bad(ArgumentError, "does not fit uint8", t(3, dtype="uint8"), t(3, dtype="bool", fill="bool"), value=256),
+    ),
+    perf=(Perf(t(16, 4, 64, 64), t(64, 64, dtype="bool", fill="bool"), value=float("-inf"), name_="gpt causal mask"),),
+    torch="torch.masked_fill",
+)
+
+
+def _triangle(name: str, kept: str) -> None:
+    def rule(input: Aval, *, diagonal: int) -> Aval:
+        if input.ndim < 2:
+            raise ShapeError(f"{name}: needs at least two axes, got shape {input.shape}. Pass a matrix.")
+        if isinstance(diagonal, bool) or not isinstance(diagonal, int):
+            raise ArgumentError(f"{name}: diagonal={diagonal!r} must be an integer.")
+        return input
+
+    register(
+        name=name,
+        doc=f"The elements {kept} the given diagonal of the last two axes (0 the main one, positive above it), zeros "
+        f"elsewhere. As torch.{name}.",
+        signature="input, diagonal=0",
+        inputs=("input",),
+        rule=rule,
+        vjp=lambda F, at, dy: getattr(F, name)(dy, at.attrs["diagonal"]),
+        samples=(
+            Sample(t(5, 5)),
+            Sample(t(3, 5), diagonal=1),
+            Sample(t(2, 5, 3), diagonal=-2),
+            Sample(t(3, 3), diagonal=9),
+            Sample(t(0, 3)),
+            Sample(t(2, 2, fill=float("nan")), grad_=False),
+            Sample(t(4, 4, dtype="bool", fill="ones")),
+            Sample(t(3, 3, dtype="float64")),
+            Sample(t(4, 6, layout="transposed")),
+        ),
+        errors=(
+            Bad(ShapeError, "two axes", t(3)),
+            Bad(ArgumentError, "integer", t(3, 3), diagonal=0.5),
+        ),
+        perf=(Perf(t(64, 64), name_="gpt causal mask"),),
+        torch=f"torch.{name}",
+    )
+
+
+_triangle("tril", "on and below")
+_triangle("triu", "on and above")
