@@ -137,7 +137,7 @@ _np_array = _backend.np.ndarray
 _NUMBERS = (bool, int, float)
 
 
-def number_dtype(number: float, avals: list[Aval]) -> str:
+def number_dtype(number: Any, avals: list[Aval]) -> str:
     """The dtype a Python number takes beside arrays: theirs, unless its category (bool, integer, float) is higher."""
     from .aval import category, promote
 

@@ -115,7 +115,7 @@ class Plan:
         self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
         self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
         self.result_ids = [r.id if isinstance(r, Var) else None for r in results]
-        self.inputs_of = {
+        self.inputs_of: dict[int, tuple[Any, ...]] = {
             i: tuple([None if j is None else same[j] for j in n.inputs]) for i, n in enumerate(self.record)
         }
         self.live = self._reachable()
@@ -137,7 +137,7 @@ class Plan:
         for i in self.live:
             node = self.record[i]
             shares = node.op == "output" or node.at.op.view is not None
-            owner[i] = owner[self.inputs_of[i][0]] if shares else i  # type: ignore[index]
+            owner[i] = owner[self.inputs_of[i][0]] if shares else i
         return owner
 
     def _bind(self) -> None:
@@ -148,12 +148,12 @@ class Plan:
                 if j is not None:
                     last[owner[j]] = i
             last[owner[i]] = max(last.get(owner[i], i), i)
-        for i in (*self.results, *self.effects.values()):
-            if i is not None:
-                last[owner[i]] = len(self.record)
+        for kept in (*self.results, *self.effects.values()):
+            if kept is not None:
+                last[owner[kept]] = len(self.record)
         computed = [i for i in self.live if self.record[i].inputs and owner[i] == i]
         self.scratch = {i: _backend._scratch(self.backend.body(self.record[i].at), self.record[i].at) for i in computed}
-        blocks = []
+        blocks: list[tuple[Any, int, int, int]] = []
         for i in computed:
             outs = [a.nbytes for a in self.record[i].avals if a is not None]
             blocks.append((i, sum(map(_aligned, outs)), i, last[i]))
@@ -163,7 +163,6 @@ class Plan:
         start = -arena.__array_interface__["data"][0] % ALIGNMENT if isinstance(arena, np.ndarray) else 0
         self._arena = arena[start:]
         values: dict[int, tuple[Any, ...]] = {}
-        self._argument_buffers = []
         self._steps: list[Callable[[], Any]] = []
         for i in self.live:
             node = self.record[i]
@@ -172,7 +171,7 @@ class Plan:
                 continue
             inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
             if node.op == "output":
-                values[i] = (values[self.inputs_of[i][0]][node.attrs["index"]],)  # type: ignore[index]
+                values[i] = (values[self.inputs_of[i][0]][node.attrs["index"]],)
             elif node.at.op.view is not None:
                 values[i] = self.backend.call(node.at)(inputs)
             else:

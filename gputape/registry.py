@@ -45,6 +45,8 @@ class Op:
             unless None is returned. The body of a view op returns the view instead of writing an output.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable.
+        number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in its
+            place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
         public: False for the ops that only gradients and optimizers use.
@@ -59,12 +61,13 @@ class Op:
     promotes: tuple[str, ...] = ()
     canon: Callable[..., dict[str, Any]] | None = None
     rule: Callable[..., Any] | None = None
-    vjp: Callable[..., Any] | None = None
+    vjp: Any = None
     saves: tuple[str, ...] = ()
     order: Any = "any"
     compose: Callable[..., Any] | None = None
     view: Callable[..., Any] | None = None
     batch: Any = "none"
+    number: tuple[str, str] | None = None
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()
     perf: Sequence[Perf] = ()
@@ -175,6 +178,8 @@ class Op:
 
 class At:
     """An op at given input avals and attributes. One object per combination, shared by all nodes that repeat it."""
+
+    out: Any  # the first output's aval; only a card under construction has none
 
     __slots__ = ("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "_by_needs")
 

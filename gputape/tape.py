@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from .errors import ShapeError, TapeError
 from .functions import Execute, Functions, needs_copy
 from .registry import STRUCTURAL, At, Op, get
 
-if TYPE_CHECKING:
-    from .var import Cell
 
 _uid = count().__next__
 
@@ -59,12 +57,12 @@ class Node:
     __slots__ = ("at", "inputs", "values", "requires_grad", "source", "uid", "name", "cell")
 
     def __init__(
-        self, at: At, inputs: tuple[int | None, ...], values: Any, requires_grad: bool, source: Any, uid: int
+        self, at: At, inputs: tuple[Any, ...], values: Any, requires_grad: bool, source: Any, uid: int
     ) -> None:
         self.at, self.inputs, self.values, self.requires_grad = at, inputs, values, requires_grad
         self.source, self.uid = source, uid
         self.name: str | None = None
-        self.cell: tuple[Cell, int] | None = None
+        self.cell: Any = None  # (Cell, version), see var.py
 
     @property
     def op(self) -> str:
@@ -80,7 +78,7 @@ class Node:
 
     @property
     def aval(self) -> Aval:
-        return self.at.out  # type: ignore[return-value]
+        return self.at.out
 
     @property
     def line(self) -> str:
@@ -204,7 +202,7 @@ def sweep(
         at = node.at
         op = at.op
         if op is OUTPUT:
-            slot, index = further.setdefault(inputs[0], {}), at.attrs["index"]  # type: ignore[arg-type]
+            slot, index = further.setdefault(inputs[0], {}), at.attrs["index"]
             slot[index] = accumulate(slot[index], dy, at.out) if index in slot else dy
             continue
         needs = []
@@ -214,24 +212,24 @@ def sweep(
         if op.several:
             rest = further.pop(i, {})
             cotangents = (dy, *[rest.get(k) for k in range(1, len(op.outputs))])
-            given = op.vjp(F, at_needs, cotangents, *saved(i, node))  # type: ignore[misc]
+            given = op.vjp(F, at_needs, cotangents, *saved(i, node))
         elif op.saves:
-            given = op.vjp(F, at_needs, dy, *saved(i, node))  # type: ignore[misc]
+            given = op.vjp(F, at_needs, dy, *saved(i, node))
         else:
-            given = op.vjp(F, at_needs, dy)  # type: ignore[misc]
+            given = op.vjp(F, at_needs, dy)
         if type(given) is not tuple:
             given = (given,)
         for j, need, g in zip(inputs, needs, given, strict=True):
             if g is None or not need:
                 continue
-            want = nodes[j].at.out  # type: ignore[index]
+            want = nodes[j].at.out
             if (g is not dy or want is not at.out) and aval(g) is not want:
                 raise TapeError(
                     f"backward: the vjp of {op.name} gave {aval(g)} for an input of {want} (node {i}, {node.line}). "
                     "Correct the op's vjp."
                 )
-            before = grads[j]  # type: ignore[index]
-            grads[j] = g if before is None else accumulate(before, g, want)  # type: ignore[index]
+            before = grads[j]
+            grads[j] = g if before is None else accumulate(before, g, want)
         if release is not None and release(i, node):
             grads[i] = None
     return {i: g for i, g in enumerate(grads) if g is not None}
@@ -254,7 +252,7 @@ def check_stale(op: str, nodes: Sequence[Node], out: int, cells: Sequence[int]) 
     """Raise `TapeError` if `out` depends on a parameter that was updated after it was read."""
     stale = [
         i for i in cells if i <= out and nodes[i].cell is not None and nodes[i].cell[0].version != nodes[i].cell[1]
-    ]  # type: ignore[index]
+    ]
     if not stale:
         return
     reaches = {out}
@@ -263,7 +261,7 @@ def check_stale(op: str, nodes: Sequence[Node], out: int, cells: Sequence[int]) 
             reaches.update(j for j in nodes[i].inputs if j is not None)
     for i in stale:
         if i in reaches:
-            cell, version = nodes[i].cell  # type: ignore[misc]
+            cell, version = nodes[i].cell
             raise TapeError(
                 f"{op}: {cell.name or 'a parameter'} was updated after this tape read it (version {version} was read, "
                 f"it is at {cell.version} now; {nodes[i].line}). Take the gradient before the update, or record again."
@@ -406,6 +404,31 @@ class Tape:
     def __setstate__(self, nodes: list[Node]) -> None:
         self._store, self._n = Store(nodes), len(nodes)
 
+    def save(self, path: Any) -> None:
+        """Write the tape to a safetensors file; `Tape.load` reads it back."""
+        from . import tapefile
+
+        tapefile.save(self, path)
+
+    @staticmethod
+    def load(path: Any) -> Tape:
+        """The tape in a file that `save` wrote; `CheckpointError` if it is damaged or none."""
+        from . import tapefile
+
+        return tapefile.load(path)
+
+    def replay(self, values: Any) -> Tape:
+        """The same program on other leaf values, `{leaf id: value}`: a new tape with the same ids."""
+        from . import tapefile
+
+        return tapefile.replay(self, values)
+
+    def dot(self) -> str:
+        """The tape as a Graphviz graph."""
+        from . import tapefile
+
+        return tapefile.dot(self)
+
     # --- backward
 
     def backward(self, out: int, seed: Any = None) -> dict[int, np.ndarray]:
@@ -431,7 +454,7 @@ class Tape:
         def saved(i: int, node: Node) -> tuple[Any, ...]:
             op = node.at.op
             if op.saved_inputs == (-1,):
-                return tuple([nodes[j].values[0] for j in node.inputs])  # type: ignore[index]
+                return tuple([nodes[j].values[0] for j in node.inputs])
             return tuple([_saved_value(nodes, node, *where) for where in op.saved_at])
 
         grads = sweep(F, nodes, int(out), g, saved)
@@ -544,7 +567,16 @@ class Append(Functions):
         return node_id(n, node)
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-        avals, arrays, grad = [], [], False
+        made = self.extend(op, inputs, values)
+        if op.returns == 1:
+            return (made,)
+        return (made, *(self.output(made, k) for k in range(1, op.returns)))
+
+    def extend(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> NodeId:
+        """Run an op and append its node."""
+        avals: list[Any] = []
+        arrays: list[Any] = []
+        grad = False
         for i in inputs:
             if i is None:
                 avals.append(None)
@@ -557,14 +589,11 @@ class Append(Functions):
                     grad = True
         at = op.at(tuple(avals), values)
         if at.casts is not None:
-            return self.outputs(op, self.cast_inputs(at, inputs), values)
+            return self.extend(op, self.cast_inputs(at, inputs), values)
         if op.view is not None and needs_copy(at, arrays[0]):
-            return self.outputs(op, (self.copy(inputs[0]), *inputs[1:]), values)
+            return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values)
         results = self.backend.call(at)(arrays)
-        made = self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(4), _uid()))
-        if op.returns == 1:
-            return (made,)
-        return (made, *(self.output(made, k) for k in range(1, op.returns)))
+        return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), _uid()))
 
     def output(self, i: int, k: int) -> int | None:
         """A node for output `k` of node `i`; None for an output that nobody needs."""
@@ -572,7 +601,7 @@ class Append(Functions):
         if of.at.outs[k] is None:
             return None
         at = output_at(of.at, k)
-        grad = of.requires_grad and at.out.is_float  # type: ignore[union-attr]
+        grad = of.requires_grad and at.out.is_float
         return self.push(Node(at, (i,), (of.values[k],), grad, of.source, _uid()))
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -582,7 +611,7 @@ class Append(Functions):
         return inputs
 
     def aval(self, handle: Any) -> Aval:
-        return self.node(self.name, handle).at.out  # type: ignore[return-value]
+        return self.node(self.name, handle).at.out
 
     def named(self, handle: Any, name: str) -> Any:
         self.node("named", handle).name = name

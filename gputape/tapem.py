@@ -263,10 +263,11 @@ def _methods(name: str, function: Callable[..., Any]) -> None:
     def program(*args: Any, **kwargs: Any) -> TapeM[Any]:
         return TapeM(lambda tape: _swap(on_tape(tape, *args, **kwargs)))
 
+    made: Any
     for made, lead in ((on_tape, [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]), (program, [])):
         made.__name__ = name
         made.__doc__ = function.__doc__
-        made.__signature__ = inspect.Signature(lead + params)  # type: ignore[attr-defined]
+        made.__signature__ = inspect.Signature(lead + params)
     setattr(Tape, name, on_tape)
     setattr(TapeM, name, staticmethod(program))
 

@@ -59,8 +59,8 @@ def mean_loss(xs: Iterable[Any], loss_of: Callable[[Any], TapeM[int]], tag: str 
         raise DataError(f"{tag}: empty data set. Give at least one sample.")
     total = losses[0]
     for loss in losses[1:]:
-        total = yield TapeM.add(total, loss)
-    return (yield TapeM.scale(total, 1.0 / len(losses)))
+        total = yield TapeM.op("add", total, loss)
+    return (yield TapeM.op("scale", total, 1.0 / len(losses)))
 
 
 def sgd(
