@@ -64,7 +64,7 @@ class Backend:
         self.calls: dict[At, Call] = {}
         root = importlib.import_module(package, "gputape")
         for found in pkgutil.iter_modules(root.__path__):
-            if not found.ispkg:
+            if not found.ispkg and not found.name.startswith("_"):  # _window.py and the like hold helpers
                 self.add(importlib.import_module(f"{package}.{found.name}", "gputape"))
 
     def add(self, module: ModuleType) -> None:
