@@ -1,0 +1,34 @@
+# The two commands of the README are `make train` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test check perf clean
+train: $(VENV)/train.stamp
+	$(BIN)/gputape train
+
+test: check
+	$(BIN)/python -m pytest -q -n 2
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+perf: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest perf --benchmark-enable --benchmark-only
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/python.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gputape needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+		{ echo "Python's venv module is incomplete: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/%.stamp: pyproject.toml | $(VENV)/python.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@

@@ -1,0 +1,70 @@
+"""`gputape doctor`: what is installed, which devices can be used, and how to mend what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+from . import __version__
+from . import backend as _backend
+
+NEEDED = ("numpy", "ml_dtypes", "safetensors")
+OPTIONAL = {
+    "scikit-learn": "pip install 'gputape[train]'  (example data)",
+    "matplotlib": "pip install 'gputape[train]'  (figures)",
+    "tqdm": "pip install 'gputape[train]'  (progress bar)",
+    "triton": "pip install 'gputape[gpu]'  (kernels, also on the emulated device)",
+    "cupy-cuda12x": "pip install 'gputape[gpu]'  (NVIDIA GPUs)",
+}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def report() -> tuple[list[str], bool]:
+    """The lines to print, and whether the default device can be used."""
+    lines = [f"gputape {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
+    for name in NEEDED:
+        lines.append(f"  {name:14} {_version(name) or 'MISSING: pip install gputape'}")
+    for name, fix in OPTIONAL.items():
+        found = _version(name)
+        if name == "cupy-cuda12x" and found is None:
+            found = _version("cupy-cuda13x")
+        lines.append(f"  {name:14} {found or 'missing: ' + fix}")
+    compiler = shutil.which("g++") or shutil.which("c++")
+    missing = "missing: apt install g++  (CUDA C kernels on the emulated device)"
+    lines.append(f"  {'C++ compiler':14} {compiler or missing}")
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        if name in os.environ:
+            lines.append(f"  {name} is set; unset it unless you must: it can halve the speed of matrix products")
+    lines.append(f"devices (GPUTAPE_DEVICE={os.environ.get('GPUTAPE_DEVICE', 'not set')})")
+    lines.append(f"  NVIDIA driver  {_driver() or 'none visible'}")
+    for name in ("cpu", "emulated", "cuda"):
+        lines.append(f"  {name:14} {_usable(name)}")
+    try:
+        lines.append(f"default device: {_backend.current().name}")
+    except Exception as e:
+        lines.append(f"default device: unusable: {e}")
+        return lines, False
+    return lines, True
+
+
+def _usable(name: str) -> str:
+    try:
+        return f"usable, {len(_backend.backend(name).bodies)} ops"
+    except Exception as e:  # whatever a broken installation raises belongs into the report
+        return f"not usable: {e}".splitlines()[0]
+
+
+def _driver() -> str | None:
+    path = Path("/proc/driver/nvidia/version")
+    if path.exists():
+        return path.read_text().splitlines()[0]
+    return "visible" if os.path.exists("/dev/nvidiactl") else None

@@ -1,0 +1,116 @@
+"""Linear, Embedding, Dropout, and the modules that only reshape. As in torch.nn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ArgumentError, UnsupportedError
+from ..var import call
+from . import init
+from .module import Module, Parameter, zeros
+
+
+class Identity(Module):
+    """Returns its input; takes and ignores any arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def forward(self, input: Any) -> Any:
+        return input
+
+
+class Linear(Module):
+    """input · weightᵀ + bias, with weight (out_features, in_features)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        for name, n in (("in_features", in_features), ("out_features", out_features)):
+            if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+                raise ArgumentError(f"Linear: {name}={n!r} must be an integer of at least 0.")
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(zeros(out_features, in_features))
+        self.bias = Parameter(zeros(out_features)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights and bias anew from the generator."""
+        init.linear_default_(self.weight, self.bias)
+
+    def forward(self, input: Any) -> Any:
+        return call("linear", input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        bias = "" if self.bias is not None else ", bias=False"
+        return f"{self.in_features}, {self.out_features}{bias}"
+
+
+class Embedding(Module):
+    """Rows of weight (num_embeddings, embedding_dim) by index. `padding_idx` names a row that gets no gradient."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ArgumentError(
+                f"Embedding: padding_idx={padding_idx} is outside the {num_embeddings} rows. "
+                f"Use {-num_embeddings} to {num_embeddings - 1}."
+            )
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.weight = Parameter(zeros(num_embeddings, embedding_dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw standard normal weights anew; the padding row is zero."""
+        init.normal_(self.weight)
+        if self.padding_idx is not None:
+            weight = self.weight.numpy()
+            weight[self.padding_idx] = 0
+            self.weight.assign(weight)
+
+    def forward(self, input: Any) -> Any:
+        return call("embedding", input, self.weight, padding_idx=self.padding_idx)
+
+    def extra_repr(self) -> str:
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class Dropout(Module):
+    """In training, zeroes each element with probability p and scales the rest by 1/(1 - p)."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        if not 0.0 <= p <= 1.0:
+            raise ArgumentError(f"Dropout: p={p!r} is not a probability. Use a number from 0 to 1.")
+        if inplace:
+            raise UnsupportedError("Dropout: inplace=True is not available; values on a tape never change.")
+        self.p = p
+
+    def forward(self, input: Any) -> Any:
+        return call("dropout", input, p=self.p, training=self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Flatten(Module):
+    """Merges the axes start_dim to end_dim into one."""
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Any) -> Any:
+        return call("flatten", input, self.start_dim, self.end_dim)
+
+
+class Unflatten(Module):
+    """Splits axis `dim` into the sizes `unflattened_size` (one of them may be -1)."""
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, input: Any) -> Any:
+        shape = input.shape
+        dim = self.dim % len(shape)
+        return call("reshape", input, (*shape[:dim], *self.unflattened_size, *shape[dim + 1 :]))
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

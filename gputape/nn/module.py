@@ -1,0 +1,293 @@
+"""Parameters, buffers, and the modules that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend import NP_DTYPE, as_array
+from ..errors import ArgumentError, CheckpointError, DTypeError, UnsupportedError
+from ..var import Cell, unwrap
+
+
+class Parameter(Cell):
+    """An array that training changes. Recordings take gradients to it; optimizers write it.
+
+    Args:
+        value: the initial contents, floating point; copied.
+        requires_grad: False freezes it.
+
+    Raises:
+        DTypeError: the value is not floating point.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, requires_grad: bool = True, name: str | None = None) -> None:
+        super().__init__(value, requires_grad, name)
+        if not self.aval.is_float:
+            raise DTypeError(
+                f"Parameter: the value is {self.aval.dtype}, which has no gradients. "
+                "Pass a floating-point array, or use Buffer."
+            )
+
+
+class Buffer(Cell):
+    """An array that belongs to a module's state but gets no gradient (running statistics, masks).
+
+    Args:
+        persistent: whether `state_dict` contains it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, value: Any, persistent: bool = True, name: str | None = None) -> None:
+        super().__init__(value, False, name)
+        self.persistent = persistent
+
+
+class KeyMismatch(NamedTuple):
+    """What `load_state_dict(strict=False)` left out."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers and models. As torch.nn.Module.
+
+    Parameters, buffers and modules that are set as attributes belong to the module, in the order they were set; nothing
+    else has to be declared. Subclasses define `forward`.
+    """
+
+    training = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The result for one input; subclasses define it."""
+        kind = type(self).__name__
+        near = [n for n in ("call", "__call__", "froward", "foward", "apply_fn") if n in vars(type(self))]
+        hint = f" It has {near[0]!r}: rename that to forward." if near else ""
+        raise UnsupportedError(f"{kind}: forward is missing. Define `def forward(self, x): …` in the class.{hint}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- what it holds
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(attribute name, module) of the modules held directly, each once."""
+        seen: set[int] = set()
+        for name, value in vars(self).items():
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """The modules held directly."""
+        return (m for _, m in self.named_children())
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """(path, module) of this module (path `prefix`) and all below, each once."""
+        seen: set[int] = set()
+        for path, module in self._walk(prefix):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield path, module
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below, each once."""
+        return (m for _, m in self.named_modules())
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """(path, parameter) of all parameters, a shared one once, under its first path. Labels them with that path."""
+        for path, cell in self._named_cells(Parameter, prefix, recurse):
+            if cell.name is None or len(path) > len(cell.name):
+                cell.name = path
+            yield path, cell
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, a shared one once."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Buffer]]:
+        """(path, buffer) of all buffers, a shared one once."""
+        return self._named_cells(Buffer, prefix, recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
+        """All buffers, a shared one once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        """(path, module) in depth-first order; a shared module at each of its paths."""
+        yield prefix, self
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield from value._walk(f"{prefix}.{name}" if prefix else name)
+
+    def _named_cells(self, kind: type, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self._walk(prefix) if recurse else [(prefix, self)]:
+            for name, value in vars(module).items():
+                if isinstance(value, kind) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    # --- modes
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch dropout, batch norm and the like to training (or, with False, to inference)."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> Module:
+        """Switch to inference."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Module:
+        """Freeze (False) or unfreeze all parameters."""
+        for p in self.parameters():
+            p.requires_grad = bool(requires_grad)
+        return self
+
+    def apply(self, fn: Callable[[Module], Any]) -> Module:
+        """Call `fn` on every module, children first."""
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
+    # --- state
+
+    def _state_cells(self) -> dict[str, Cell]:
+        """Name → parameter or persistent buffer, in PyTorch's order: of each module parameters, then buffers."""
+        found: dict[str, Cell] = {}
+        for path, module in self._walk(""):
+            own = vars(module).items()
+            cells = [(n, v) for n, v in own if isinstance(v, Parameter)]
+            cells += [(n, v) for n, v in own if isinstance(v, Buffer) and v.persistent]
+            found |= {f"{path}.{n}" if path else n: v for n, v in cells}
+        return found
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of all parameters and persistent buffers, under PyTorch's names."""
+        return {name: np.array(cell.array) for name, cell in self._state_cells().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> KeyMismatch:
+        """Copy arrays into the parameters and buffers. Either all are written or, on an error, none.
+
+        Args:
+            state_dict: name → array, as `state_dict` gives it (PyTorch tensors do too). Cast to the module's dtypes.
+            strict: whether names that are missing or unknown are an error.
+
+        Raises:
+            CheckpointError: names are missing or unknown (with `strict`), or a shape differs; lists all of them.
+        """
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(
+                f"load_state_dict: expected a mapping from names to arrays, got {type(state_dict).__name__}. "
+                "Pass the result of state_dict()."
+            )
+        cells = self._state_cells()
+        missing = [n for n in cells if n not in state_dict]
+        unexpected = [n for n in state_dict if n not in cells]
+        arrays = {n: as_array(unwrap(state_dict[n])) for n in cells if n in state_dict}
+        wrong = [
+            f"{n} has shape {cells[n].shape} in the model and {a.shape} in the checkpoint"
+            for n, a in arrays.items()
+            if a.shape != cells[n].shape
+        ]
+        problems = [f"missing: {', '.join(missing)}"] if strict and missing else []
+        problems += [f"unexpected: {', '.join(unexpected)}"] if strict and unexpected else []
+        if problems or wrong:
+            raise CheckpointError(
+                f"load_state_dict: the checkpoint does not fit {type(self).__name__}: {'; '.join(problems + wrong)}. "
+                "Build the model it was saved from, or pass strict=False to skip missing and unexpected names."
+            )
+        for name, array in arrays.items():
+            cells[name].assign(array)
+        return KeyMismatch(missing, unexpected)
+
+    # --- printing
+
+    def extra_repr(self) -> str:
+        """The options of a layer, for printing."""
+        return ""
+
+    def __repr__(self) -> str:
+        count = sum(p.size for p in self.parameters())
+        tail = f"  # {count:,} parameters" if count else ""
+        children = [(n, v) for n, v in vars(self).items() if isinstance(v, Module)]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        if not children:
+            return f"{head}){tail}"
+        lines = [f"  ({n}): " + repr(m).replace("\n", "\n  ") for n, m in children]
+        return "\n".join([head + tail, *lines, ")"])
+
+
+class _Indexed(Module):
+    """Modules under the names "0", "1", …"""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        for module in modules:
+            self.append(module)
+
+    def _items(self) -> list[Module]:
+        return [v for v in vars(self).values() if isinstance(v, Module)]
+
+    def append(self, module: Module) -> Any:
+        """Add a module at the end."""
+        if not isinstance(module, Module):
+            raise ArgumentError(
+                f"{type(self).__name__}: {module!r:.60} is not a module. Pass nn modules, for example nn.ReLU()."
+            )
+        setattr(self, str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Add modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._items())
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._items())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return (
+                type(self)(*self._items()[index]) if isinstance(self, Sequential) else type(self)(self._items()[index])
+            )
+        return self._items()[index]
+
+
+class Sequential(_Indexed):
+    """Modules applied one after another. As torch.nn.Sequential; a dict gives them names."""
+
+    def __init__(self, *modules: Any) -> None:
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            for name, module in modules[0].items():
+                if not isinstance(module, Module):
+                    raise ArgumentError(f"Sequential: {name} is {module!r:.60}, not a module. Pass nn modules.")
+                setattr(self, name, module)
+            return
+        super().__init__(modules)
+
+    def forward(self, input: Any) -> Any:
+        for module in self._items():
+            input = module(input)
+        return input
+
+
+class ModuleList(_Indexed):
+    """A list of modules whose parameters belong to the model. As torch.nn.ModuleList."""
+
+
+def zeros(*shape: int) -> np.ndarray:
+    """Float32 zeros, the usual contents of a parameter before it is initialised."""
+    return np.zeros(shape, NP_DTYPE["float32"])

@@ -1,0 +1,105 @@
+"""Normalisation layers. As in torch.nn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, ShapeError
+from ..var import call
+from . import init
+from .module import Buffer, Module, Parameter, zeros
+
+
+class LayerNorm(Module):
+    """(x - mean) / √(var + eps) over the last axes `normalized_shape`, times weight plus bias."""
+
+    def __init__(
+        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+    ) -> None:
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape, self.eps = shape, eps
+        self.weight = Parameter(zeros(*shape)) if elementwise_affine else None
+        self.bias = Parameter(zeros(*shape)) if elementwise_affine and bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Any:
+        return call("layer_norm", input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class _BatchNorm(Module):
+    """(x - mean) / √(var + eps) per channel over batch and space, times weight plus bias.
+
+    In training the statistics of the batch are used and the running ones move towards them by `momentum` (None: they
+    become the average of all batches); in inference the running ones are used. As torch.nn.
+    """
+
+    ndims: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
+            raise ArgumentError(
+                f"{type(self).__name__}: num_features={num_features!r} must be an integer of at least 1."
+            )
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.weight = Parameter(zeros(num_features)) if affine else None
+        self.bias = Parameter(zeros(num_features)) if affine else None
+        self.running_mean = Buffer(zeros(num_features)) if track_running_stats else None
+        self.running_var = Buffer(zeros(num_features)) if track_running_stats else None
+        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+        self.reset_running_stats()
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batches seen."""
+        if self.running_mean is not None:
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+            init.zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Any:
+        if len(input.shape) not in self.ndims:
+            raise ShapeError(
+                f"{type(self).__name__}: the input has shape {input.shape}. "
+                f"Give it {' or '.join(map(str, self.ndims))} axes: (N, {self.num_features}, …)."
+            )
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+class BatchNorm1d(_BatchNorm):
+    ndims = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    ndims = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    ndims = (5,)

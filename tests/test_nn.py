@@ -1,0 +1,331 @@
+"""Modules: PyTorch's names, shapes and initialisations, state, and messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gputape as gt
+from gputape import nn
+
+# Names and shapes of torch.nn 2.13's state_dict.
+RECORDED = [
+    ("Linear(5, 3)", "weight(3,5) bias(3,)"),
+    ("Conv1d(4, 6, 3, groups=2)", "weight(6,2,3) bias(6,)"),
+    ("Conv2d(4, 6, (3, 2), bias=False)", "weight(6,4,3,2)"),
+    ("Conv3d(1, 2, 3)", "weight(2,1,3,3,3) bias(2,)"),
+    ("ConvTranspose1d(4, 6, 3, groups=2)", "weight(4,3,3) bias(6,)"),
+    ("ConvTranspose2d(4, 6, 3)", "weight(4,6,3,3) bias(6,)"),
+    ("ConvTranspose3d(4, 6, 3)", "weight(4,6,3,3,3) bias(6,)"),
+    ("LayerNorm((3, 5))", "weight(3,5) bias(3,5)"),
+    ("BatchNorm1d(4)", "weight(4,) bias(4,) running_mean(4,) running_var(4,) num_batches_tracked()"),
+    ("BatchNorm2d(4, affine=False)", "running_mean(4,) running_var(4,) num_batches_tracked()"),
+    ("BatchNorm3d(4, track_running_stats=False)", "weight(4,) bias(4,)"),
+    ("Embedding(7, 5)", "weight(7,5)"),
+    (
+        "MultiheadAttention(8, 2)",
+        "in_proj_weight(24,8) in_proj_bias(24,) out_proj.weight(8,8) out_proj.bias(8,)",
+    ),
+    (
+        "MultiheadAttention(8, 2, kdim=5, vdim=7, bias=False)",
+        "q_proj_weight(8,8) k_proj_weight(8,5) v_proj_weight(8,7) out_proj.weight(8,8)",
+    ),
+    (
+        "Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Sequential(nn.ReLU(), nn.Linear(3, 4)))",
+        "0.weight(2,1,3,3) 0.bias(2,) 1.weight(2,) 1.bias(2,) 1.running_mean(2,) 1.running_var(2,) "
+        "1.num_batches_tracked() 2.1.weight(4,3) 2.1.bias(4,)",
+    ),
+    ("CrossEntropyLoss(weight=[1.0, 2.0])", "weight(2,)"),
+]
+
+
+@pytest.mark.parametrize("source, expected", RECORDED)
+def test_state_dict_has_pytorchs_names_and_shapes(source, expected):
+    module = eval(f"nn.{source}")
+    found = " ".join(f"{k}{v.shape}".replace(" ", "") for k, v in module.state_dict().items())
+    assert found == expected
+    other = eval(f"nn.{source}")
+    assert other.load_state_dict(module.state_dict()) == ([], [])
+    for a, b in zip(module.state_dict().values(), other.state_dict().values(), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.first = nn.Linear(4, 3)
+        self.rest = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 2, bias=False)])
+        self.scale = nn.Parameter([1.0, 2.0])
+        self.mask = nn.Buffer([1.0, 0.0], persistent=False)
+
+    def forward(self, x):
+        x = self.first(x)
+        for layer in self.rest:
+            x = layer(x)
+        return x * self.scale * self.mask
+
+
+def test_attributes_are_registered():
+    net = Net()
+    names = ["scale", "first.weight", "first.bias", "rest.0.weight", "rest.0.bias", "rest.1.weight"]
+    assert [n for n, _ in net.named_parameters()] == names
+    assert list(net.state_dict()) == names
+    assert [n for n, _ in net.named_buffers()] == ["mask"]
+    assert [n for n, _ in net.named_modules()] == ["", "first", "rest", "rest.0", "rest.1"]
+    assert net.first.weight.name == "first.weight"
+    assert len(list(net.children())) == 2
+    with gt.record() as tape:
+        loss = gt.sum(net(np.ones((5, 4), np.float32)))
+    assert {p.name for p in tape.backward(loss)} == set(names)
+
+
+def test_a_shared_module_counts_once_and_is_saved_at_each_path():
+    shared = nn.Linear(2, 2)
+    model = nn.Sequential(shared, shared)
+    assert len(list(model.parameters())) == 2 and len(list(model.modules())) == 2
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "1.weight", "1.bias"]
+
+
+def test_modes_reach_every_module():
+    net = Net()
+    assert net.eval() is net and not any(m.training for m in net.modules())
+    assert all(m.training for m in net.train().modules())
+    seen = []
+    net.apply(lambda m: seen.append(type(m).__name__))
+    assert seen == ["Linear", "Linear", "Linear", "ModuleList", "Net"]
+    net.requires_grad_(False)
+    with gt.record():
+        assert not net(np.ones((1, 4), np.float32)).requires_grad
+
+
+def test_sequential_and_module_list_behave_like_lists():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Identity()).append(nn.Linear(3, 2))
+    assert len(model) == 3 and model[-1].out_features == 2
+    assert isinstance(model[:2], nn.Sequential) and len(model[:2]) == 2
+    assert [type(m).__name__ for m in model] == ["Linear", "Identity", "Linear"]
+    named = nn.Sequential({"a": nn.Identity(), "b": nn.Linear(2, 2)})
+    assert list(named.state_dict()) == ["b.weight", "b.bias"]
+    with pytest.raises(gt.ArgumentError, match="not a module"):
+        nn.Sequential(nn.Identity(), len)
+
+
+def test_repr_is_a_tree_with_counts():
+    text = repr(nn.Sequential(nn.Linear(4, 3), nn.Identity()))
+    assert text == ("Sequential(  # 15 parameters\n  (0): Linear(4, 3)  # 15 parameters\n  (1): Identity()\n)")
+
+
+def test_loading_lists_every_problem_and_writes_nothing():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    before = model.state_dict()
+    state = {k: v + 1 for k, v in before.items()}
+    state["0.weight"] = np.zeros((3, 5), np.float32)
+    state["2.bias"] = state.pop("1.bias")
+    with pytest.raises(gt.CheckpointError) as caught:
+        model.load_state_dict(state)
+    for part in ("missing: 1.bias", "unexpected: 2.bias", "0.weight has shape (3, 4) in the model and (3, 5)"):
+        assert part in str(caught.value)
+    for name, value in model.state_dict().items():
+        assert value.tobytes() == before[name].tobytes()
+    state.pop("0.weight")
+    result = model.load_state_dict(state, strict=False)
+    assert result.missing_keys == ["0.weight", "1.bias"] and result.unexpected_keys == ["2.bias"]
+    np.testing.assert_array_equal(model[1].weight.value, before["1.weight"] + 1)
+    with pytest.raises(gt.CheckpointError, match="mapping"):
+        model.load_state_dict([1])
+
+
+def test_a_missing_forward_is_named():
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(gt.UnsupportedError, match="Empty: forward is missing"):
+        Empty()(1)
+
+
+def test_integer_parameters_are_refused():
+    with pytest.raises(gt.DTypeError, match="Buffer"):
+        nn.Parameter(np.arange(3))
+
+
+def test_bad_layer_options_are_refused():
+    for make, error in [
+        (lambda: nn.Conv2d(4, 6, 3, groups=4), gt.ArgumentError),
+        (lambda: nn.Conv2d(4, 6, (3, 3, 3)), gt.ArgumentError),
+        (lambda: nn.Conv2d(4, 6, 3, padding_mode="reflect"), gt.UnsupportedError),
+        (lambda: nn.Dropout(1.5), gt.ArgumentError),
+        (lambda: nn.Linear(2.0, 3), gt.ArgumentError),
+        (lambda: nn.MultiheadAttention(7, 2), gt.ArgumentError),
+        (lambda: nn.MultiheadAttention(8, 2, add_zero_attn=True), gt.UnsupportedError),
+        (lambda: nn.Embedding(3, 2, padding_idx=3), gt.ArgumentError),
+        (lambda: nn.BatchNorm2d(0), gt.ArgumentError),
+        (lambda: nn.MaxPool2d(2, return_indices=True), gt.UnsupportedError),
+    ]:
+        with pytest.raises(error, match=r"^\w+: "):
+            make()
+
+
+# --- initialisation
+
+
+def test_weights_depend_on_the_seed_alone():
+    def weights(seed):
+        gt.manual_seed(seed)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(7, 5), nn.Embedding(3, 2), nn.MultiheadAttention(4, 2))
+        return b"".join(v.tobytes() for v in model.state_dict().values())
+
+    assert weights(3) == weights(3) != weights(4)
+
+
+def assert_uniform(values, bound):
+    """Within ±bound, and with the variance of a uniform distribution to five standard errors (σ of u² is 0.3·bound²)."""
+    assert np.abs(values).max() <= bound
+    np.testing.assert_allclose((values**2).mean(), bound**2 / 3, atol=5 * 0.3 * bound**2 / np.sqrt(values.size))
+    assert abs(values.mean()) < 5 * bound / np.sqrt(3 * values.size)
+
+
+def test_default_initialisations_are_pytorchs():
+    gt.manual_seed(0)
+    linear = nn.Linear(100, 200)
+    assert_uniform(linear.weight.value, 1 / np.sqrt(100))
+    assert_uniform(linear.bias.value, 1 / np.sqrt(100))
+    conv = nn.Conv2d(8, 64, 5, groups=2)
+    assert_uniform(conv.weight.value, 1 / np.sqrt(4 * 25))
+    assert_uniform(conv.bias.value, 1 / np.sqrt(4 * 25))
+    assert_uniform(nn.ConvTranspose2d(64, 8, 5).weight.value, 1 / np.sqrt(8 * 25))
+    attention = nn.MultiheadAttention(64, 4)
+    assert_uniform(attention.in_proj_weight.value, np.sqrt(6 / (4 * 64)))
+    assert_uniform(attention.out_proj.weight.value, 1 / np.sqrt(64))
+    assert not attention.in_proj_bias.value.any() and not attention.out_proj.bias.value.any()
+    table = nn.Embedding(100, 200, padding_idx=-1).weight.value
+    assert not table[99].any()
+    np.testing.assert_allclose(table[:99].std(), 1.0, atol=5 / np.sqrt(2 * 99 * 200))
+    norm = nn.LayerNorm(5)
+    assert (norm.weight.value == 1).all() and (norm.bias.value == 0).all()
+
+
+def test_init_functions():
+    gt.manual_seed(0)
+    w = nn.Parameter(np.zeros((300, 100), np.float32))
+    assert_uniform(nn.init.kaiming_uniform_(w, nonlinearity="relu").value, np.sqrt(2) * np.sqrt(3 / 100))
+    assert_uniform(nn.init.xavier_uniform_(w).value, np.sqrt(6 / 400))
+    np.testing.assert_allclose(nn.init.kaiming_normal_(w, mode="fan_out").value.std(), np.sqrt(2 / 300), rtol=0.03)
+    np.testing.assert_allclose(nn.init.xavier_normal_(w).value.std(), np.sqrt(2 / 400), rtol=0.03)
+    assert (nn.init.constant_(w, 3).value == 3).all()
+    with pytest.raises(gt.ShapeError, match="2 axes"):
+        nn.init.kaiming_uniform_(nn.Parameter([1.0]))
+    with pytest.raises(gt.ArgumentError, match="fan_in"):
+        nn.init.kaiming_uniform_(w, mode="fan")
+    with pytest.raises(gt.ArgumentError, match="no gain"):
+        nn.init.kaiming_uniform_(w, nonlinearity="swish")
+
+
+# --- layers against their functions
+
+
+def ramp(*shape):
+    return np.linspace(-1, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+def same(a, b):
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_layers_call_their_functions():
+    x = ramp(2, 4, 7, 6)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=1, groups=2)
+    same(conv(x), gt.conv2d(x, conv.weight, conv.bias, 2, 1, 1, 2))
+    up = nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2)
+    same(up(x), gt.conv_transpose2d(x, up.weight, up.bias, 2, 1, 1, 2))
+    same(nn.MaxPool2d(3, 2, 1)(x), gt.max_pool2d(x, 3, 2, 1))
+    same(nn.AvgPool2d(2)(x), gt.avg_pool2d(x, 2))
+    same(nn.Flatten()(x), x.reshape(2, -1))
+    same(nn.Unflatten(1, (2, -1))(x), x.reshape(2, 2, 2, 7, 6))
+    same(nn.LayerNorm(6)(x), gt.layer_norm(x, (6,), np.ones(6, np.float32), np.zeros(6, np.float32)))
+    same(nn.GELU("tanh")(x), gt.gelu(x, approximate="tanh"))
+    same(nn.Softmax(1)(x), gt.softmax(x, 1))
+    labels = np.array([1, 3])
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    same(loss(x[:, :, 0, 0], labels), gt.cross_entropy(x[:, :, 0, 0], labels, label_smoothing=0.1))
+    same(nn.MSELoss("sum")(x, x[::-1]), gt.mse_loss(x, x[::-1], reduction="sum"))
+
+
+def test_dropout_only_drops_in_training():
+    gt.manual_seed(0)
+    x = np.ones((100, 100), np.float32)
+    layer = nn.Dropout(0.25)
+    y = np.asarray(layer(x))
+    assert abs((y == 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / y.size)
+    np.testing.assert_allclose(y[y != 0], 1 / 0.75)
+    same(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_tracks_statistics(momentum):
+    layer = nn.BatchNorm2d(3, momentum=momentum)
+    rng = np.random.default_rng(0)
+    mean, var = np.zeros(3), np.ones(3)
+    for k in range(1, 4):
+        x = rng.standard_normal((4, 3, 5, 2)).astype(np.float32) * 2 + 1
+        with gt.record() as tape:
+            y = layer(x)
+            loss = gt.sum(y * y)
+        tape.backward(loss)
+        factor = momentum or 1 / k
+        mean += factor * (x.mean((0, 2, 3)) - mean)
+        var += factor * (x.var((0, 2, 3), ddof=1) - var)
+        np.testing.assert_allclose(y.numpy().mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(layer.running_mean.value, mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.running_var.value, var, rtol=1e-5)
+    assert layer.num_batches_tracked.value == 3
+    y = np.asarray(layer.eval()(x))
+    expected = (x - mean[:, None, None]) / np.sqrt(var + 1e-5)[:, None, None]
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    assert layer.num_batches_tracked.value == 3
+    with pytest.raises(gt.ShapeError, match="BatchNorm2d"):
+        layer(x[0])
+
+
+def naive_attention(layer, q, k, v, barred):
+    """(N, L, E) attention by the textbook, in float64; `barred` broadcasts to (N, heads, L, S)."""
+    e, h = layer.embed_dim, layer.num_heads
+    w, b = np.asarray(layer.in_proj_weight.value, np.float64), np.asarray(layer.in_proj_bias.value, np.float64)
+    heads = []
+    for i, x in enumerate((q, k, v)):
+        y = x @ w[i * e : (i + 1) * e].T + b[i * e : (i + 1) * e]
+        heads.append(y.reshape(*y.shape[:2], h, e // h).swapaxes(1, 2))
+    scores = heads[0] @ heads[1].swapaxes(-1, -2) / np.sqrt(e // h)
+    p = np.where(barred, 0, np.exp(scores - scores.max(-1, keepdims=True)))
+    p = p / np.maximum(p.sum(-1, keepdims=True), 1e-300)
+    y = (p @ heads[2]).swapaxes(1, 2).reshape(q.shape[0], q.shape[1], e)
+    return y @ layer.out_proj.weight.value.T + layer.out_proj.bias.value, p
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_multihead_attention(batch_first):
+    gt.manual_seed(1)
+    layer = nn.MultiheadAttention(8, 2, batch_first=batch_first)
+    nn.init.normal_(layer.in_proj_bias)
+    rng = np.random.default_rng(0)
+    q, k = (rng.standard_normal((3, n, 8)).astype(np.float32) for n in (4, 5))
+    turn = (lambda x: x) if batch_first else (lambda x: np.asarray(x).swapaxes(0, 1))
+    barred, padding = rng.random((4, 5)) < 0.3, rng.random((3, 5)) < 0.3
+    barred[1] = True  # a query that may attend to nothing
+    both = barred | padding[:, None, None, :]
+    expected, p = naive_attention(layer, q, k, k, both)
+    for weights in (True, False):
+        y, w = layer(turn(q), turn(k), turn(k), key_padding_mask=padding, need_weights=weights, attn_mask=barred)
+        np.testing.assert_allclose(turn(y), expected, rtol=1e-4, atol=1e-5)
+        assert (w is None) is not weights
+        if weights:
+            np.testing.assert_allclose(w, p.mean(1), rtol=1e-4, atol=1e-6)
+    y, w = layer(turn(q), turn(k), turn(k), attn_mask=barred.astype(np.float32), average_attn_weights=False)
+    assert w.shape == (3, 2, 4, 5)
+    alone, _ = layer(q[0], k[0], k[0])
+    batch, _ = layer(turn(q), turn(k), turn(k))
+    np.testing.assert_allclose(alone, turn(batch)[0], rtol=1e-5, atol=1e-6)
+    causal, _ = layer(turn(q), turn(q), turn(q), is_causal=True)
+    expected, _ = naive_attention(layer, q, q, q, np.triu(np.ones((4, 4), bool), 1))
+    np.testing.assert_allclose(turn(causal), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(gt.ShapeError, match="attn_mask"):
+        layer(turn(q), turn(k), turn(k), attn_mask=barred.T)
+    with pytest.raises(gt.ShapeError, match="key_padding_mask"):
+        layer(turn(q), turn(k), turn(k), key_padding_mask=padding.T)

@@ -1,0 +1,199 @@
+"""Optimizers: PyTorch's numbers, what is refused, and state that survives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import gputape as gt
+from gputape import nn, optim
+
+# 20 steps of torch.optim 2.13 from a = [0.5, -1.25, 2], b = 0.75, with the gradients of `gradients(k)`.
+RECORDED = [
+    ("SGD", {"lr": 0.1}, [0.49147236347198486, -1.3498220443725586, 1.9006590843200684, 0.47248375415802]),
+    (
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
+        [-0.005445393733680248, -1.8361161947250366, 1.5433810949325562, -0.7299805283546448],
+    ),
+    (
+        "SGD",
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        [-0.13697266578674316, -1.7825169563293457, 1.5836046934127808, -1.074682593345642],
+    ),
+    ("Adam", {"lr": 0.01}, [0.4692537784576416, -1.2861248254776, 1.9865317344665527, 0.6874887347221375]),
+    (
+        "Adam",
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1},
+        [0.45605605840682983, -1.2481516599655151, 1.9408152103424072, 0.6844927668571472],
+    ),
+    ("AdamW", {"lr": 0.01}, [0.4683031141757965, -1.2835661172866821, 1.9825605154037476, 0.6862177848815918]),
+    (
+        "AdamW",
+        {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.3},
+        [0.4492712616920471, -1.2033922672271729, 1.872546911239624, 0.6604713797569275],
+    ),
+]
+
+
+def parameters(dtype="float32"):
+    return nn.Parameter(np.array([0.5, -1.25, 2.0], dtype), name="a"), nn.Parameter(np.array(0.75, dtype), name="b")
+
+
+def gradients(k, a, b):
+    """b has no gradient at two of the steps, so its step count falls behind."""
+    grads = {a: np.array([math.sin(k + i) for i in range(3)], a.dtype)}
+    return grads if k in (3, 4) else grads | {b: np.array(math.cos(k), b.dtype)}
+
+
+@pytest.mark.parametrize("name, options, expected", RECORDED)
+def test_twenty_steps_agree_with_pytorch_to_rounding(name, options, expected):
+    a, b = parameters()
+    opt = getattr(optim, name)([a, b], **options)
+    for k in range(20):
+        opt.step(gradients(k, a, b))
+    # each step rounds the parameter, the moments and a few intermediates once
+    np.testing.assert_allclose([*a.value, b.value], expected, rtol=0, atol=20 * 4 * 2.0**-23)
+
+
+@pytest.mark.parametrize("name, options, expected", RECORDED)
+def test_float64_parameters_stay_float64(name, options, expected):
+    a, b = parameters("float64")
+    opt = getattr(optim, name)([a, b], **options)
+    for k in range(20):
+        opt.step(gradients(k, a, b))
+    assert a.dtype == np.float64
+    np.testing.assert_allclose([*a.value, b.value], expected, rtol=0, atol=20 * 4 * 2.0**-23)
+
+
+@pytest.mark.parametrize("name, options, expected", RECORDED)
+def test_saved_state_continues_with_the_same_bits(name, options, expected):
+    def start():
+        a, b = parameters()
+        return a, b, getattr(optim, name)([a, b], **options)
+
+    a, b, opt = start()
+    for k in range(10):
+        opt.step(gradients(k, a, b))
+    saved, values = opt.state_dict(), (a.numpy(), b.numpy())
+    for k in range(10, 20):
+        opt.step(gradients(k, a, b))
+    a2, b2, opt2 = start()
+    a2.assign(values[0])
+    b2.assign(values[1])
+    opt2.load_state_dict(saved)
+    for k in range(10, 20):
+        opt2.step(gradients(k, a2, b2))
+    assert a.numpy().tobytes() == a2.numpy().tobytes()
+    assert b.numpy().tobytes() == b2.numpy().tobytes()
+
+
+def test_state_has_pytorchs_layout():
+    a, b = parameters()
+    opt = optim.AdamW([a, b])
+    opt.step(gradients(0, a, b))
+    state = opt.state_dict()
+    assert set(state) == {"state", "param_groups"}
+    assert {k: v.shape for k, v in state["state"][0].items()} == {"step": (), "exp_avg": (3,), "exp_avg_sq": (3,)}
+    assert state["state"][1]["step"] == 1
+    assert state["param_groups"][0]["params"] == [0, 1]
+
+
+def test_a_step_takes_what_backward_gives_and_bumps_the_version():
+    a, b = parameters()
+    opt = optim.SGD([a, b], lr=0.5)
+    with gt.record() as tape:
+        loss = gt.sum(a * a)
+    grads = tape.backward(loss)
+    opt.step(grads)
+    np.testing.assert_allclose(a.value, 0.0)
+    assert a.version == 1 and b.version == 0 and b.value == 0.75
+
+
+def test_groups_have_options_of_their_own():
+    a, b = parameters()
+    opt = optim.SGD([{"params": [a], "lr": 0.0}, {"params": b}], lr=1.0)
+    opt.step({a: np.ones(3, np.float32), b: np.float32(1)})
+    assert a.value[0] == 0.5 and b.value == -0.25
+    opt.lr = 0.5
+    assert [g["lr"] for g in opt.param_groups] == [0.5, 0.5] and opt.lr == 0.5
+    opt.param_groups[1]["lr"] = 2.0
+    opt.step({b: np.float32(1)})
+    assert b.value == -2.25
+
+
+BAD_OPTIONS = [
+    (optim.SGD, {"lr": math.nan}, "lr=nan"),
+    (optim.SGD, {"lr": math.inf}, "lr=inf"),
+    (optim.Adam, {"lr": -1e-3}, "lr=-0.001"),
+    (optim.Adam, {"lr": "fast"}, "not a number"),
+    (optim.AdamW, {"betas": (0.9, 1.0)}, r"betas\[1\]=1.0"),
+    (optim.AdamW, {"betas": 0.9}, "two numbers"),
+    (optim.AdamW, {"eps": -1e-8}, "eps"),
+    (optim.AdamW, {"weight_decay": math.nan}, "weight_decay"),
+    (optim.SGD, {"momentum": -0.1}, "momentum"),
+    (optim.SGD, {"nesterov": True}, "nesterov needs momentum"),
+]
+
+
+@pytest.mark.parametrize("kind, options, message", BAD_OPTIONS)
+def test_options_out_of_range_are_refused(kind, options, message):
+    with pytest.raises(gt.ArgumentError, match=message):
+        kind(parameters(), **options)
+
+
+def test_parameters_that_make_no_sense_are_refused():
+    a, b = parameters()
+    for params, message in [
+        ([], "no parameters"),
+        ([a, b, a], "twice"),
+        (a, "single"),
+        ([np.zeros(3)], "nn.Parameter"),
+        ([{"params": [a], "rate": 1}], "unknown option"),
+        ([{"params": [a]}, {"params": [a]}], "twice"),
+        ([nn.Buffer(np.zeros(3, np.int64))], "nn.Parameter"),
+    ]:
+        with pytest.raises(gt.ArgumentError, match=message):
+            optim.SGD(params)
+    with pytest.raises(gt.UnsupportedError, match="amsgrad"):
+        optim.Adam([a], amsgrad=True)
+
+
+def test_a_refused_step_changes_nothing():
+    a, b = parameters()
+    opt = optim.Adam([a, b])
+    ones = np.ones(3, np.float32)
+    for grads, error, message in [
+        ({a: ones, b: ones}, gt.ShapeError, r"gradient of b is \(3,\)"),
+        ({a: ones.astype(np.float64)}, gt.DTypeError, "float64"),
+        ({a: ones, nn.Parameter(ones, name="c"): ones}, gt.ArgumentError, "not one of its parameters"),
+        ({"a": ones}, gt.ArgumentError, "a str"),
+        ([ones], gt.ArgumentError, "list"),
+    ]:
+        with pytest.raises(error, match=message):
+            opt.step(grads)
+    assert a.version == b.version == 0
+    for rate in (math.nan, math.inf, -1.0):
+        with pytest.raises(gt.ArgumentError, match="lr="):
+            opt.lr = rate
+    assert opt.lr == 1e-3
+
+
+def test_foreign_state_is_refused_and_nothing_is_loaded():
+    a, b = parameters()
+    opt = optim.Adam([a, b])
+    opt.step(gradients(0, a, b))
+    before = opt.state_dict()
+    for state, message in [
+        ({}, "not an optimizer's state"),
+        (optim.Adam([a]).state_dict(), "1"),
+        (optim.SGD(parameters(), momentum=0.9).state_dict(), "momentum_buffer"),
+        (optim.Adam(parameters()[::-1]).state_dict(), "parameter 0"),
+    ]:
+        with pytest.raises(gt.CheckpointError, match=message):
+            opt.load_state_dict(state)
+    after = opt.state_dict()
+    assert after["state"][0]["exp_avg"].tobytes() == before["state"][0]["exp_avg"].tobytes()
+    assert after["state"][0]["step"] == 1
