@@ -29,10 +29,16 @@ BFLOAT16 = NP_DTYPE["bfloat16"]
 
 
 class Reference(NamedTuple):
-    """What a sample gives: the results, and one gradient per floating-point input, by the input's position."""
+    """What a sample gives: the results, and one gradient per floating-point input, by the input's position; and for
+    each the largest difference from the same computed in float64 (`y0`, …, `d0`, …), which tells how well conditioned
+    it is."""
 
     outs: tuple[np.ndarray, ...]
     grads: dict[int, np.ndarray]
+    errors: dict[str, float]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {f"y{k}": y for k, y in enumerate(self.outs)} | {f"d{k}": g for k, g in self.grads.items()}
 
 
 # --- cases ------------------------------------------------------------------------------------------------------------
@@ -71,14 +77,38 @@ def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
     """The counterparts that cannot simply be called by the card's argument names: why, and how instead."""
     import torch
 
-    by_position = "a method takes its tensor by position"
+    nn = torch.nn.functional
+    method = "a method takes its tensor by position"
+    listed = "torch wants a tuple where an integer is fine here"
+    narrow = "torch wants int64 indices where any integers are fine here"
+    scalar = "torch wants one axis where a scalar is fine here"
+
+    def as_tuple(n: Any) -> Any:
+        return (n,) if isinstance(n, int) else n
+
+    def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
+        used = src[tuple(slice(n) for n in index.shape)] if index.ndim == src.ndim else src.reshape(-1)[: index.numel()]
+        return torch.scatter_add(input, dim, index, used.reshape(index.shape))
+
+    def take_along_dim(input: Any, indices: Any, dim: Any = None) -> Any:
+        whole = input if input.ndim else input.reshape(1)
+        y = torch.take_along_dim(whole, indices if input.ndim else indices.reshape(1), dim)
+        return y if input.ndim else y.reshape(())
+
     return {
-        "reshape": (
-            "torch wants a tuple where an integer is fine here",
-            lambda input, shape: torch.reshape(input, (shape,) if isinstance(shape, int) else shape),
+        "expand": (method, lambda input, size: torch.Tensor.expand(input, size)),
+        "detach": (method, lambda input: torch.Tensor.detach(input)),
+        "reshape": (listed, lambda input, shape: torch.reshape(input, as_tuple(shape))),
+        "flip": (listed, lambda input, dims: torch.flip(input, as_tuple(dims))),
+        "layer_norm": (
+            listed,
+            lambda input, normalized_shape, **k: nn.layer_norm(input, as_tuple(normalized_shape), **k),
         ),
-        "expand": (by_position, lambda input, size: torch.Tensor.expand(input, size)),
-        "detach": (by_position, lambda input: torch.Tensor.detach(input)),
+        "rms_norm": (listed, lambda input, normalized_shape, **k: nn.rms_norm(input, as_tuple(normalized_shape), **k)),
+        "embedding": (narrow, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
+        "one_hot": (narrow, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
+        "scatter_add": ("torch's gradient fails where src is larger than index", scatter_add),
+        "take_along_dim": (scalar, take_along_dim),
     }
 
 
@@ -115,9 +145,24 @@ def to_numpy(x: Any) -> np.ndarray:
 
 def evaluate(op: Op, sample: Sample) -> Reference:
     """The sample's results and gradients, by PyTorch."""
+    inputs = inputs_of(op, sample)
+    outs, grads = _evaluate(op, sample, inputs, None)
+    seeds = cotangents(op, sample, outs)
+    exact = Reference(*_evaluate(op, sample, inputs_of(op, sample, "float64"), seeds), {}).arrays()
+    found = Reference(outs, grads, {})
+    found.errors.update({role: _difference(x, exact[role]) for role, x in found.arrays().items() if is_float(x)})
+    return found
+
+
+def _difference(x: np.ndarray, exact: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):  # inf - inf
+        gap = np.abs(x.astype(np.float64) - exact)
+    return float(np.max(gap, where=np.isfinite(gap), initial=0.0))
+
+
+def _evaluate(op: Op, sample: Sample, inputs: list[Any], seeds: list[Any] | None) -> tuple[Any, Any]:
     import torch
 
-    inputs = inputs_of(op, sample)
     tensors = [to_torch(x) if isinstance(x, np.ndarray) else x for x in inputs]
     leaves = {k: tensors[k].requires_grad_() for k, x in enumerate(inputs) if is_float(x)}
     attrs = {k: getattr(torch, v) if k == "dtype" and v is not None else v for k, v in sample.attrs.items()}
@@ -129,13 +174,16 @@ def evaluate(op: Op, sample: Sample) -> Reference:
             raise TypeError(f"{sample!r}: {e}") from e
     outs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     arrays = tuple(to_numpy(y) for y in outs)
-    seeds = cotangents(op, sample, arrays)
-    pairs = [(y, to_torch(c)) for y, c in zip(outs, seeds, strict=True) if c is not None and y.requires_grad]
+    if seeds is None:
+        seeds = cotangents(op, sample, arrays)
+    pairs = [
+        (y, to_torch(c).to(y.dtype)) for y, c in zip(outs, seeds, strict=True) if c is not None and y.requires_grad
+    ]
     if not pairs:
-        return Reference(arrays, {k: np.zeros_like(inputs[k], order="C", subok=False) for k in leaves})
+        return arrays, {k: np.zeros_like(inputs[k], order="C", subok=False) for k in leaves}
     ys, cs = zip(*pairs, strict=True)
     grads = torch.autograd.grad(ys, list(leaves.values()), cs, allow_unused=True, materialize_grads=True)
-    return Reference(arrays, {k: to_numpy(g) for k, g in zip(leaves, grads, strict=True)})
+    return arrays, {k: to_numpy(g) for k, g in zip(leaves, grads, strict=True)}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -153,10 +201,10 @@ def save(op: Op) -> int:
     }
     for i, sample in enumerate(cases):
         reference = evaluate(op, sample)
-        named = {f"y{k}": y for k, y in enumerate(reference.outs)} | {f"d{k}": g for k, g in reference.grads.items()}
-        for role, x in named.items():
+        for role, x in reference.arrays().items():
             bits = x.dtype == BFLOAT16
             arrays[f"{i}.{role}.bfloat16" if bits else f"{i}.{role}"] = x.view(np.uint16) if bits else x
+        arrays[f"{i}.errors"] = np.array([reference.errors.get(role, 0.0) for role in reference.arrays()], np.float32)
     np.savez_compressed(DATA / f"{op.name}.npz", **arrays)  # type: ignore[arg-type]
     return len(cases)
 
@@ -167,20 +215,21 @@ def load(name: str) -> dict[str, tuple[str, Reference]]:
     if not path.exists():
         return {}
     with np.load(path) as file:
-        outs: dict[int, dict[int, np.ndarray]] = {}
-        grads: dict[int, dict[int, np.ndarray]] = {}
+        cases: list[dict[str, np.ndarray]] = [{} for _ in file["cases"]]
         for key in file.files:
             case, _, role = key.partition(".")
             if role:
-                x = file[key]
-                place = outs if role[0] == "y" else grads
-                place.setdefault(int(case), {})[int(role[1:].partition(".")[0])] = (
-                    x.view(BFLOAT16) if role.endswith("bfloat16") else x
-                )
-        return {
-            str(sample): (str(mark), Reference(tuple(outs[i][k] for k in sorted(outs[i])), grads.get(i, {})))
-            for i, (sample, mark) in enumerate(zip(file["cases"], file["inputs"], strict=True))
-        }
+                name, _, bits = role.partition(".")
+                cases[int(case)][name] = file[key].view(BFLOAT16) if bits else file[key]
+        marks = zip(file["cases"], file["inputs"], cases, strict=True)
+        return {str(sample): (str(mark), _reference(roles)) for sample, mark, roles in marks}
+
+
+def _reference(roles: dict[str, np.ndarray]) -> Reference:
+    errors = roles.pop("errors")
+    outs = tuple(x for role, x in roles.items() if role[0] == "y")
+    grads = {int(role[1:]): x for role, x in roles.items() if role[0] == "d"}
+    return Reference(outs, grads, dict(zip(roles, map(float, errors), strict=True)))
 
 
 def main(names: list[str]) -> None:
