@@ -45,8 +45,8 @@ class Op:
             unless None is returned. The body of a view op returns the view instead of writing an output.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable.
-        number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in its
-            place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
+        number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
+            its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
         public: False for the ops that only gradients and optimizers use.

@@ -10,6 +10,7 @@ from gputape import registry
 from gputape.backend import NP_DTYPE, Backend, aval_of
 from gputape.functions import Execute
 from gputape.testing import apply, inputs_of
+from gputape.var import call
 
 OPS = [op for op in registry.ops() if op.samples]
 CASES = [pytest.param(op, s, id=f"{op.name}-{k}") for op in OPS for k, s in enumerate(op.samples)]
@@ -129,7 +130,7 @@ def as_function(op, sample, inputs):
         for i, x in zip(present, xs, strict=True):
             full[i] = x
         gt.manual_seed(0)
-        return apply(lambda *a, **k: gt.var.call(op.name, *a, **k), op, full, sample.attrs)
+        return apply(lambda *a, **k: call(op.name, *a, **k), op, full, sample.attrs)
 
     return f, [inputs[i] for i in present]
 
@@ -160,7 +161,7 @@ BAD = [pytest.param(op, bad, id=f"{op.name}-{k}") for op in OPS for k, bad in en
 def test_bad_input_is_refused_and_nothing_is_lost(op, bad):
     inputs = inputs_of(op, bad)
     with pytest.raises(bad.error, match=bad.match) as caught:
-        apply(lambda *a, **k: gt.var.call(op.name, *a, **k), op, inputs, bad.attrs)
+        apply(lambda *a, **k: call(op.name, *a, **k), op, inputs, bad.attrs)
     assert isinstance(caught.value, gt.GputapeError)
     message = str(caught.value)
     assert message.startswith(op.name) or ":" in message.split(" ")[0], message

@@ -1,8 +1,59 @@
-"""Bodies of the element-wise ops."""
+"""Bodies of the element-wise ops of two arrays, and of those that choose, bound, scale and cast."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import inf
 from typing import Any
+
+from ..aval import ITEMSIZE, Aval
+from ..backend import NARROW, scratch
+
+_BLOCK = 1 << 16
+
+
+def _blocks(arrays: tuple[Any, ...], buffers: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Matching pieces of C-contiguous arrays of one shape, small enough to stay in the second-level cache from pass to
+    pass, each with the same first piece of the buffers. Arrays with other strides come whole."""
+    shape, n = arrays[0].shape, arrays[0].size
+    if n < 2 * _BLOCK or not all([a.flags.c_contiguous and a.shape == shape for a in arrays]):
+        yield (*arrays, *buffers)
+        return
+    flat = [a.reshape(-1) for a in arrays]
+    extra = [b.reshape(-1) for b in buffers]
+    for i in range(0, n, _BLOCK):
+        k = min(_BLOCK, n - i)
+        yield (*[a[i : i + k] for a in flat], *[b[:k] for b in extra])
+
+
+def _bits(mask: Aval, like: Aval) -> Aval:
+    """A buffer for `_spread(mask)` against values of aval `like` (16-bit floats are widened to 32 bits)."""
+    return Aval(mask.shape, f"int{8 * (4 if like.dtype in NARROW else ITEMSIZE[like.dtype])}")
+
+
+def _spread(xp: Any, bits: Any, mask: Any) -> Any:
+    """All bits set where the bool `mask` holds, none elsewhere."""
+    return xp.negative(mask.view("int8"), out=bits)
+
+
+def _masked(xp: Any, y: Any, x: Any, mask: Any) -> None:
+    """x where the mask of y's shape holds, else 0, through the bit patterns: faster than `where=`, and unlike x·mask
+    right for infinities and NaN."""
+    yi = y.view(f"i{y.itemsize}")
+    xp.negative(mask.view("int8"), out=yi)
+    xp.bitwise_and(x.view(yi.dtype), yi, out=yi)
+
+
+def _select(xp: Any, y: Any, bits: Any, a: Any, b: Any) -> None:
+    """a where `bits` (of `_spread`) are set, else b: b ^ ((a ^ b) & bits). `y` may be `a`, not `b`."""
+    yi = y.view(bits.dtype)
+    bi = b.view(bits.dtype)
+    xp.bitwise_xor(a.view(bits.dtype), bi, out=yi)
+    xp.bitwise_and(yi, bits, out=yi)
+    xp.bitwise_xor(yi, bi, out=yi)
+
+
+# --- two arrays -------------------------------------------------------------------------------------------------------
 
 
 def add(xp: Any, y: Any, input: Any, other: Any) -> None:
@@ -17,16 +68,95 @@ def mul(xp: Any, y: Any, input: Any, other: Any) -> None:
     xp.multiply(input, other, out=y)
 
 
-def neg(xp: Any, y: Any, input: Any) -> None:
-    xp.negative(input, out=y)
+def div(xp: Any, y: Any, input: Any, other: Any) -> None:
+    xp.divide(input, other, out=y, dtype=y.dtype)
 
 
-def tanh(xp: Any, y: Any, input: Any) -> None:
-    xp.tanh(input, out=y)
+def maximum(xp: Any, y: Any, input: Any, other: Any) -> None:
+    xp.maximum(input, other, out=y)
 
 
-def square(xp: Any, y: Any, input: Any) -> None:
-    xp.multiply(input, input, out=y)
+def minimum(xp: Any, y: Any, input: Any, other: Any) -> None:
+    xp.minimum(input, other, out=y)
+
+
+# --- powers -----------------------------------------------------------------------------------------------------------
+
+
+def pow_(xp: Any, y: Any, input: Any, exponent: Any) -> None:
+    if y.dtype.kind == "f":
+        xp.power(input, exponent, out=y)
+        return
+    xp.power(input, xp.maximum(exponent, 0), out=y)  # NumPy refuses negative powers of integers
+    if y.dtype.kind == "i":
+        negative = exponent < 0
+        unit = xp.abs(input) == 1  # y = ±1 there: the power |exponent| has the same sign
+        odd = xp.where(exponent % 2 == 1, input, 1)
+        y[...] = xp.where(negative, xp.where(unit, odd, 0), y)
+
+
+def pow_scalar(xp: Any, y: Any, input: Any, *, exponent: int | float) -> None:
+    if exponent == 0:
+        xp.copyto(y, 1)
+    elif exponent == 1:
+        xp.copyto(y, input)
+    elif exponent in (2, 3, 4) and input.dtype.kind != "b":
+        xp.multiply(input, input, out=y, dtype=y.dtype)
+        if exponent != 2:
+            xp.multiply(y, input if exponent == 3 else y, out=y, dtype=y.dtype)
+    elif y.dtype.kind != "f" or input.dtype.kind != "f":
+        xp.power(input, exponent, out=y, dtype=y.dtype)
+    elif abs(exponent) == 0.5:
+        xp.sqrt(input, out=y)
+        if exponent < 0:
+            xp.divide(1, y, out=y)
+    elif exponent in (-1, -2):
+        xp.divide(1, input, out=y)
+        if exponent == -2:
+            xp.multiply(y, y, out=y)
+    elif exponent == int(exponent) if abs(exponent) < 2**31 else False:
+        # the vector loop of power is for positive bases: negative ones take 50 times as long
+        xp.abs(input, out=y)
+        xp.power(y, exponent, out=y)
+        if exponent % 2:
+            xp.copysign(y, input, out=y)
+    else:
+        xp.power(input, exponent, out=y)
+
+
+# --- choosing and bounding --------------------------------------------------------------------------------------------
+
+
+@scratch(lambda condition, input, other: [_bits(condition, input)])
+def where(xp: Any, y: Any, condition: Any, input: Any, other: Any, *, scratch: list[Any]) -> None:
+    _select(xp, y, _spread(xp, scratch[0], condition), input, other)
+
+
+def clamp(xp: Any, y: Any, input: Any, *, min: int | float | None, max: int | float | None) -> None:
+    if y.dtype.kind == "f":
+        low, high = -inf if min is None else min, inf if max is None else max
+        if input.dtype != y.dtype:
+            xp.copyto(y, input)
+            input = y
+    else:
+        info = xp.iinfo(y.dtype)
+        low = info.min if min is None else sorted((info.min, min, info.max))[1]
+        high = info.max if max is None else sorted((info.min, max, info.max))[1]
+    xp.clip(input, low, high, out=y)  # both bounds, as that takes the vector loop
+
+
+@scratch(lambda dy, input, **attrs: [input.with_dtype("bool")] * 2)
+def clamp_bwd(
+    xp: Any, dx: Any, dy: Any, input: Any, *, min: float | None, max: float | None, scratch: list[Any]
+) -> None:
+    inside, below = scratch
+    xp.greater_equal(input, -inf if min is None else min, out=inside)
+    xp.less_equal(input, inf if max is None else max, out=below)
+    xp.logical_and(inside, below, out=inside)
+    _masked(xp, dx, dy, inside)
+
+
+# --- scaling, casting, copying ----------------------------------------------------------------------------------------
 
 
 def scale(xp: Any, y: Any, input: Any, *, c: float) -> None:

@@ -1,16 +1,20 @@
-"""Cards of the element-wise ops."""
+"""Cards of the element-wise ops of two arrays, and of those that choose, bound, scale and cast."""
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import DTYPES, Aval, broadcast_shapes, need_float
-from ..errors import DTypeError, ShapeError
+from ..aval import DTYPES, Aval, broadcast_shapes, need_float, promote
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 
-# --- two arrays, broadcast ---------------------------------------------------------------------------------------------
+NAN, INF = float("nan"), float("inf")
+
+
+# --- what the cards of element-wise ops share ------------------------------------------------------------------------
 
 
 def unbroadcast(F: Any, dy: Any, to: Aval) -> Any:
@@ -18,9 +22,46 @@ def unbroadcast(F: Any, dy: Any, to: Aval) -> Any:
     return dy if F.aval(dy).shape == to.shape else F.sum_to(dy, to.shape)
 
 
-def _broadcast_rule(name: str, dtype: str | None = None) -> Callable[..., Aval]:
-    def rule(input: Aval, other: Aval) -> Aval:
-        return Aval(broadcast_shapes(name, input.shape, other.shape), dtype or input.dtype)
+def zeros(F: Any, like: Aval) -> Any:
+    """Zeros of that aval: the gradient of a step function, exact whatever the incoming gradient is."""
+    return F.expand(F.const(0, like.dtype), like.shape)
+
+
+def masked(F: Any, dy: Any, mask: Any) -> Any:
+    """`dy` where `mask` holds, else 0; no NaN or infinity leaks from where it does not."""
+    return F.where(mask, dy, F.const(0, F.aval(dy).dtype))
+
+
+def as_float(input: Aval) -> Aval:
+    """The result of a function of real numbers: integers and bools give float32, as in PyTorch."""
+    return input if input.is_float else input.with_dtype("float32")
+
+
+def not_bool(op: str, *inputs: Aval) -> None:
+    """Raise `DTypeError` for a bool input."""
+    if any(a.dtype == "bool" for a in inputs):
+        raise DTypeError(f"{op}: bool arrays are not supported. Cast to an integer or float dtype with gt.cast.")
+
+
+def plain_number(op: str, name: str, value: Any) -> int | float:
+    """`value` as a Python int or float; `DTypeError` for arrays and anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise DTypeError(f"{op}: {name} must be a plain number, got {type(value).__name__}. Pass an int or a float.")
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+# --- two arrays, broadcast --------------------------------------------------------------------------------------------
+
+
+def broadcast_rule(
+    name: str, dtype: str | None = None, check: Callable[..., None] | None = None
+) -> Callable[..., Aval]:
+    """The rule of an op of two arrays: broadcast shape, and `dtype` or the common one."""
+
+    def rule(*avals: Aval) -> Aval:
+        if check is not None:
+            check(name, *avals)
+        return Aval(broadcast_shapes(name, *(a.shape for a in avals)), dtype or avals[0].dtype)
 
     return rule
 
@@ -33,25 +74,28 @@ BINARY_SAMPLES = (
     Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), why_="strided inputs"),
     Sample(t(7, dtype="float64"), t(7), why_="promotion"),
 )
+INT_SAMPLE = Sample(t(5, dtype="int64", fill="ints", low=-4, high=4), t(5, dtype="int32", fill="ints", low=1, high=4))
 BINARY_ERRORS = (Bad(ShapeError, r"shapes .*\(3,\).*\(4,\)", t(3), t(4)),)
 
 
-def _binary(name: str, formula: str, vjp: Callable[..., Any] | None, dtype: str | None = None, **fields: Any) -> None:
+def binary(name: str, formula: str, vjp: Callable[..., Any] | None, dtype: str | None = None, **fields: Any) -> None:
+    """Register an op of two arrays that broadcasts and promotes."""
     fields = {
-        "rule": _broadcast_rule(name, dtype),
-        "samples": BINARY_SAMPLES,
+        "rule": broadcast_rule(name, dtype),
+        "signature": "input, other",
+        "samples": (*BINARY_SAMPLES, INT_SAMPLE),
         "errors": BINARY_ERRORS,
         "torch": f"torch.{name}",
+        "perf": (Perf(t(64, 128), t(128), name_="mlp bias"), Perf(t(1024, 128), t(1024, 128), name_="gpt residual")),
     } | fields
+    inputs = tuple(fields["signature"].split(", "))
     register(
         name=name,
         doc=f"{formula}, element by element. Shapes broadcast, dtypes promote (as torch.{name}).",
-        signature="input, other",
-        inputs=("input", "other"),
-        promotes=("input", "other"),
+        inputs=inputs,
+        promotes=inputs,
         vjp=vjp,
         batch="pointwise",
-        perf=(Perf(t(64, 128), t(128), name_="mlp bias"), Perf(t(1024, 128), t(1024, 128), name_="gpt residual")),
         **fields,
     )
 
@@ -77,64 +121,299 @@ def _mul_vjp(F: Any, at: At, dy: Any, input: Any, other: Any) -> Any:
     )
 
 
-_binary("add", "input + other", _add_vjp)
-_binary("sub", "input - other", _sub_vjp)
-_binary("mul", "input · other", _mul_vjp, saves=("input", "other"))
-
-
-# --- one array ---------------------------------------------------------------------------------------------------------
-
-UNARY_SAMPLES = (
-    Sample(t(5, 3)),
-    Sample(t(), why_="a scalar"),
-    Sample(t(0, 3), why_="no elements"),
-    Sample(t(4, 6, layout="transposed"), why_="strided"),
-    Sample(t(3, 5, layout="strided"), why_="strided"),
-    Sample(t(7, dtype="float64")),
-)
-
-
-def _unary(name: str, formula: str, vjp: Callable[..., Any] | None, **fields: Any) -> None:
-    def rule(input: Aval) -> Aval:
-        need_float(name, input=input)
-        return input
-
-    fields = {
-        "rule": rule,
-        "samples": UNARY_SAMPLES,
-        "errors": (Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones")),),
-        "torch": f"torch.{name}",
-        "perf": (Perf(t(1024, 512), name_="gpt hidden"),),
-    } | fields
-    register(
-        name=name,
-        doc=f"{formula}, element by element.",
-        signature="input",
-        inputs=("input",),
-        vjp=vjp,
-        batch="pointwise",
-        **fields,
+def _div_vjp(F: Any, at: At, dy: Any, other: Any, y: Any) -> Any:
+    a, b = at.ins
+    need_a, need_b = at.needs
+    over = F.div(dy, other)
+    return (
+        unbroadcast(F, over, a) if need_a else None,
+        F.neg(unbroadcast(F, F.mul(over, y), b)) if need_b else None,
     )
 
 
-_unary("neg", "-input", lambda F, at, dy: F.neg(dy), rule=lambda input: input, errors=())
-_unary(
-    "tanh", "tanh(input)", lambda F, at, dy, y: F.mul(dy, F.sub(F.const(1, at.out.dtype), F.square(y))), saves=("y",)
+def _div_rule(input: Aval, other: Aval) -> Aval:
+    return as_float(Aval(broadcast_shapes("div", input.shape, other.shape), input.dtype))
+
+
+binary("add", "input + other", _add_vjp)
+binary(
+    "sub",
+    "input - other; not of bools",
+    _sub_vjp,
+    rule=broadcast_rule("sub", check=not_bool),
+    errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
 )
-_unary(
-    "square",
-    "input²",
-    lambda F, at, dy, input: F.scale(F.mul(dy, input), 2.0),
+binary("mul", "input · other", _mul_vjp, saves=("input", "other"))
+binary(
+    "div",
+    "input / other, the true quotient: integers give float32; x/0 is ±inf, 0/0 NaN",
+    _div_vjp,
+    rule=_div_rule,
+    saves=("other", "y"),
+    samples=(
+        Sample(t(5, 3), t(5, 3, fill="uniform", low=0.5, high=2)),
+        Sample(t(5, 1), t(3, fill="uniform", low=-2, high=-0.5), why_="both sides broadcast"),
+        Sample(t(), t(2, 3, fill="uniform", low=0.5, high=2), why_="a scalar"),
+        Sample(t(0, 3), t(1, 3), why_="no elements"),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, fill="uniform", low=1, high=2, layout="strided")),
+        Sample(t(7, dtype="float64"), t(7, fill="uniform", low=1, high=2), why_="promotion"),
+        Sample(t(3, fill=(1.0, 0.0, -1.0)), t(3, fill="zeros"), grad_=False, why_="division by zero"),
+        INT_SAMPLE,
+    ),
+)
+
+
+def _extremum_vjp(wins: str) -> Callable[..., Any]:
+    """Half to each side at a tie, else all to the side that wins; both get all where either is NaN (as PyTorch)."""
+
+    def vjp(F: Any, at: At, dy: Any, input: Any, other: Any) -> Any:
+        a, b = at.ins
+        need_a, need_b = at.needs
+        shared = F.where(F.eq(input, other), F.scale(dy, 0.5), dy)
+        loses = getattr(F, wins)
+        return (
+            unbroadcast(F, masked(F, shared, F.logical_not(loses(other, input))), a) if need_a else None,
+            unbroadcast(F, masked(F, shared, F.logical_not(loses(input, other))), b) if need_b else None,
+        )
+
+    return vjp
+
+
+for _name, _wins in (("maximum", "gt"), ("minimum", "lt")):
+    binary(
+        _name,
+        f"{_name[:3]}(input, other); NaN wins over numbers; a tie sends half of the gradient to each side",
+        _extremum_vjp(_wins),
+        saves=("input", "other"),
+        samples=(
+            *BINARY_SAMPLES,
+            INT_SAMPLE,
+            Sample(t(2, 3, fill=(1.0, NAN, -0.0)), t(2, 3, fill=((1.0,), (NAN,))), grad_=False, why_="ties, NaN"),
+        ),
+    )
+
+
+# --- powers -----------------------------------------------------------------------------------------------------------
+
+
+def _pow_vjp(F: Any, at: At, dy: Any, input: Any, exponent: Any, y: Any) -> Any:
+    a, b = at.ins
+    da = db = None
+    if at.needs[0]:
+        lower = F.pow(input, F.sub(exponent, F.const(1, b.dtype)))
+        da = unbroadcast(F, masked(F, F.mul(dy, F.mul(exponent, lower)), F.ne(exponent, F.const(0, b.dtype))), a)
+    if at.needs[1]:
+        flat = F.logical_and(F.eq(input, F.const(0, a.dtype)), F.ge(exponent, F.const(0, b.dtype)))
+        db = unbroadcast(F, masked(F, F.mul(dy, F.mul(y, F.log(input))), F.logical_not(flat)), b)
+    return da, db
+
+
+def _pow_check(name: str, *avals: Aval) -> None:
+    if promote(*avals) == "bool":
+        not_bool(name, *avals)
+
+
+_POSITIVE = {"fill": "uniform", "low": 0.5, "high": 2.0}
+binary(
+    "pow",
+    "input ** exponent; 0**0 is 1, and the gradient to an exponent ≥ 0 of base 0 is 0. An integer to a negative "
+    "integer power is 1, -1 or 0. A plain number as exponent is `pow_scalar`",
+    _pow_vjp,
+    rule=broadcast_rule("pow", check=_pow_check),
+    signature="input, exponent",
+    saves=("input", "exponent", "y"),
+    number=("exponent", "pow_scalar"),
+    samples=(
+        Sample(t(5, 3, **_POSITIVE), t(5, 3)),
+        Sample(t(5, 1, **_POSITIVE), t(3), why_="both sides broadcast"),
+        Sample(t(**_POSITIVE), t(2, 3), why_="a scalar"),
+        Sample(t(0, 3), t(1, 3), why_="no elements"),
+        Sample(t(4, 6, **_POSITIVE, layout="transposed"), t(4, 6, layout="strided")),
+        Sample(t(7, dtype="float64", **_POSITIVE), t(7), why_="promotion"),
+        Sample(t(2, 4, fill=(0.0, -2.0, NAN, INF)), t(2, 4, fill=((2.0,), (0.0,))), grad_=False, why_="edges"),
+        Sample(t(4, dtype="int64", fill=(2.0, -1.0, 1.0, 3.0)), t(4, dtype="int64", fill=(-1.0, -3.0, -2.0, 4.0))),
+    ),
+    errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
+)
+
+
+def _pow_scalar_canon(input: Aval, *, exponent: Any) -> dict[str, Any]:
+    return {"exponent": plain_number("pow", "exponent", exponent)}
+
+
+def _pow_scalar_rule(input: Aval, *, exponent: int | float) -> Aval:
+    if input.is_float:
+        return input
+    if isinstance(exponent, float):
+        return as_float(input)
+    if exponent < 0:
+        raise ArgumentError(
+            f"pow: {input.dtype} to the power {exponent} is not an integer. Cast the input to a float dtype, or use "
+            f"exponent={float(exponent)}."
+        )
+    return input.with_dtype("int64") if input.dtype == "bool" else input
+
+
+def _pow_scalar_vjp(F: Any, at: At, dy: Any, input: Any) -> Any:
+    c = at.attrs["exponent"]
+    if c == 0:
+        return zeros(F, at.ins[0])
+    if c == 1:
+        return dy
+    lower = input if c == 2 else F.pow_scalar(input, c - 1)
+    return F.scale(F.mul(dy, lower), c)
+
+
+register(
+    name="pow_scalar",
+    doc="input ** exponent for a plain number: x·x for 2, √x for 0.5, and so on. As torch.pow with a number.",
+    signature="input, exponent",
+    inputs=("input",),
+    canon=_pow_scalar_canon,
+    rule=_pow_scalar_rule,
+    vjp=_pow_scalar_vjp,
     saves=("input",),
-    rule=lambda input: input,
-    errors=(),
+    batch="pointwise",
+    public=False,
+    samples=(
+        *(Sample(t(5, 3), exponent=n) for n in (0, 1, 2, 3, 4, 5, 6.0)),
+        *(Sample(t(4, 6, layout="transposed", **_POSITIVE), exponent=c) for c in (0.5, -0.5, -1, -2, -3.0, 2.5)),
+        Sample(t(2, 4, fill=(0.0, -2.0, NAN, INF)), exponent=-1, grad_=False),
+        Sample(t(0), exponent=2),
+        Sample(t(), exponent=3),
+        Sample(t(4, dtype="int64", fill="ints", low=-4, high=4), exponent=3),
+        Sample(t(4, dtype="int64", fill="ints", low=1, high=4), exponent=0.5),
+    ),
+    errors=(
+        Bad(ArgumentError, "pow: int64 to the power -1", t(3, dtype="int64", fill="ones"), exponent=-1),
+        Bad(DTypeError, "pow: exponent must be a plain number", t(3), exponent="2"),
+    ),
 )
 
 
-def _scale_rule(input: Aval, *, c: float) -> Aval:
+# --- choosing and bounding --------------------------------------------------------------------------------------------
+
+
+def _where_rule(condition: Aval, input: Aval, other: Aval) -> Aval:
+    if condition.dtype != "bool":
+        raise DTypeError(
+            f"where: condition is {condition.dtype} of shape {condition.shape}, but bools are needed. Compare first, "
+            "for example condition != 0."
+        )
+    return Aval(broadcast_shapes("where", condition.shape, input.shape, other.shape), input.dtype)
+
+
+def _where_vjp(F: Any, at: At, dy: Any, condition: Any) -> Any:
+    _, a, b = at.ins
+    _, need_a, need_b = at.needs
+    return (
+        None,
+        unbroadcast(F, masked(F, dy, condition), a) if need_a else None,
+        unbroadcast(F, masked(F, dy, F.logical_not(condition)), b) if need_b else None,
+    )
+
+
+_MASK = {"dtype": "bool", "fill": "bool"}
+register(
+    name="where",
+    doc="input where condition holds, else other. Shapes broadcast; input and other promote. The side that is not "
+    "chosen gets a gradient of exactly 0, whatever it holds. As torch.where.",
+    signature="condition, input, other",
+    inputs=("condition", "input", "other"),
+    promotes=("input", "other"),
+    rule=_where_rule,
+    vjp=_where_vjp,
+    saves=("condition",),
+    batch="pointwise",
+    samples=(
+        Sample(t(5, 3, **_MASK), t(5, 3), t(5, 3)),
+        Sample(t(5, 1, **_MASK), t(3), t(), why_="all broadcast"),
+        Sample(t(**_MASK), t(3), t(2, 1), why_="a scalar condition"),
+        Sample(t(0, 3, **_MASK), t(3), t(1, 1), why_="no elements"),
+        Sample(t(4, 6, **_MASK, layout="strided"), t(4, 6, layout="transposed"), t(4, 6, layout="flipped")),
+        Sample(t(7, **_MASK), t(7, dtype="float64"), t(7), why_="promotion"),
+        Sample(t(4, **_MASK), t(4, fill=(NAN, INF, 1.0, -0.0)), t(4, fill=(1.0, NAN, -INF, 0.0)), grad_=False),
+        Sample(t(5, **_MASK), t(5, dtype="int8", fill="ints", low=-9, high=9), t(5, dtype="int8", fill="ones")),
+        Sample(t(5, **_MASK), t(5, **_MASK), t(1, **_MASK), why_="bools"),
+    ),
+    errors=(
+        Bad(DTypeError, "condition is float32", t(3), t(3), t(3)),
+        Bad(ShapeError, "do not broadcast", t(3, **_MASK), t(3), t(4)),
+    ),
+    perf=(Perf(t(1024, 512, **_MASK), t(1024, 512), t(1024, 512)),),
+    torch="torch.where",
+)
+
+
+def _clamp_canon(input: Aval, *, min: Any = None, max: Any = None) -> dict[str, Any]:
+    bound = lambda name, v: None if v is None else plain_number("clamp", name, v)  # noqa: E731 - used twice
+    return {"min": bound("min", min), "max": bound("max", max)}
+
+
+def _clamp_rule(input: Aval, *, min: int | float | None, max: int | float | None) -> Aval:
+    if min is None and max is None:
+        raise ArgumentError("clamp: min and max are both None. Give at least one bound.")
+    if isinstance(min, float) or isinstance(max, float):
+        return as_float(input)
+    return input.with_dtype("int64") if input.dtype == "bool" else input
+
+
+register(
+    name="clamp",
+    doc="min(max(input, lower bound), upper bound) for plain numbers; crossed bounds give the upper one, NaN stays "
+    "NaN. The gradient is 1 from bound to bound, both included, and 0 elsewhere. As torch.clamp with numbers; for "
+    "arrays as bounds use maximum and minimum.",
+    signature="input, min=None, max=None",
+    inputs=("input",),
+    canon=_clamp_canon,
+    rule=_clamp_rule,
+    vjp=lambda F, at, dy, input: F.clamp_bwd(dy, input, **at.attrs),
+    saves=("input",),
+    batch="pointwise",
+    samples=(
+        Sample(t(5, 3), min=-0.5, max=0.25),
+        Sample(t(5, 3), min=-0.5),
+        Sample(t(4, 6, layout="transposed"), max=0),
+        Sample(t(5, 3), min=1.0, max=-1.0, why_="crossed bounds"),
+        Sample(t(0, 3), min=0),
+        Sample(t(), min=-9, max=9),
+        Sample(t(7, dtype="float64", layout="strided"), min=0.1),
+        Sample(t(5, fill=(-1.0, 1.0, NAN, INF, -INF)), min=-1, max=1, grad_=False, why_="on the bounds"),
+        Sample(t(5, dtype="int32", fill="ints", low=-9, high=9), min=-3, max=3),
+        Sample(t(5, dtype="int64", fill="ints", low=-9, high=9), max=0.5),
+    ),
+    errors=(
+        Bad(ArgumentError, "both None", t(3)),
+        Bad(DTypeError, "min must be a plain number", t(3), min="0"),
+    ),
+    perf=(Perf(t(1024, 512), min=0.0, max=6.0),),
+    torch="torch.clamp",
+)
+
+register(
+    name="clamp_bwd",
+    doc="dy where min ≤ input ≤ max, else 0.",
+    signature="dy, input, min, max",
+    inputs=("dy", "input"),
+    outputs=("dx",),
+    rule=lambda dy, input, *, min, max: input,
+    vjp=lambda F, at, g, input: (F.clamp_bwd(g, input, **at.attrs), None),
+    saves=("input",),
+    batch="pointwise",
+    public=False,
+    samples=(Sample(t(5, 3, layout="expanded"), t(5, 3, layout="transposed"), min=-0.5, max=None),),
+)
+
+
+# --- scaling, casting, copying ----------------------------------------------------------------------------------------
+
+
+def _scale_canon(input: Aval, *, c: Any) -> dict[str, Any]:
+    return {"c": plain_number("scale", "c", c)}
+
+
+def _scale_rule(input: Aval, *, c: int | float) -> Aval:
     need_float("scale", input=input)
-    if isinstance(c, bool) or not isinstance(c, int | float):
-        raise DTypeError(f"scale: c must be a plain number, got {type(c).__name__}. Use mul for arrays.")
     return input
 
 
@@ -143,6 +422,7 @@ register(
     doc="c · input for a plain number c, which gets no gradient. On the original API page.",
     signature="input, c",
     inputs=("input",),
+    canon=_scale_canon,
     rule=_scale_rule,
     vjp=lambda F, at, dy: F.scale(dy, at.attrs["c"]),
     batch="pointwise",
@@ -192,6 +472,13 @@ register(
     rule=lambda input: input,
     vjp=lambda F, at, dy: dy,
     batch="pointwise",
-    samples=UNARY_SAMPLES,
+    samples=(
+        Sample(t(5, 3)),
+        Sample(t()),
+        Sample(t(0, 3)),
+        Sample(t(4, 6, layout="transposed")),
+        Sample(t(3, 5, layout="strided")),
+        Sample(t(7, dtype="float64")),
+    ),
     torch="torch.clone",
 )

@@ -1,13 +1,14 @@
-"""Cards of the reductions."""
+"""Cards of sums, means and variances."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, axes, category, need_float, reduced
-from ..errors import DTypeError, ShapeError
+from ..aval import DTYPES, Aval, axes, axis, category, need_float, reduced
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
+from .pointwise import INF, as_float, masked, plain_number
 
 
 def restore(F: Any, at: At, dy: Any) -> Any:
@@ -28,8 +29,16 @@ def dims_canon(name: str) -> Any:
     return canon
 
 
-def _sum_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Aval:
-    return Aval(reduced(input.shape, dim, keepdim), input.dtype if category(input.dtype) == 2 else "int64")
+def count(at: At) -> int:
+    """How many elements each result of a reduction is made of."""
+    n = 1
+    for d in at.attrs["dim"]:
+        n *= at.ins[0].shape[d]
+    return n
+
+
+def _to_dtype(F: Any, dy: Any, of: Aval) -> Any:
+    return dy if F.aval(dy).dtype == of.dtype else F.cast(dy, of.dtype)
 
 
 REDUCE_SAMPLES = (
@@ -37,31 +46,64 @@ REDUCE_SAMPLES = (
     Sample(t(5, 3), dim=0),
     Sample(t(5, 3), dim=-1, keepdim=True),
     Sample(t(2, 3, 5), dim=(0, 2)),
+    Sample(t(2, 3, 5), dim=(1,)),
     Sample(t(), why_="a scalar"),
     Sample(t(4, 6, layout="transposed"), dim=1),
     Sample(t(3, 7, layout="strided"), dim=(0, 1)),
+    Sample(t(3, 7, layout="flipped"), dim=0),
+    Sample(t(7, 3, layout="expanded"), dim=0),
+    Sample(t(37, 41, dtype="float64"), dim=0),
+)
+LARGE_SAMPLES = tuple(
+    Sample(t(*shape), dim=dim, why_="summed by matrix product")
+    for shape, dim in (((37, 41), 0), ((37, 41), 1), ((37, 41), None), ((3001, 2), 0), ((5, 7, 31), (0, 1)))
 )
 REDUCE_ERRORS = (
     Bad(ShapeError, "dim=2 is out of range", t(5, 3), dim=2),
     Bad(ShapeError, "twice", t(5, 3), dim=(0, -2)),
+    Bad(ArgumentError, "must be an integer", t(5, 3), dim=1.5),
 )
+
+
+# --- sum --------------------------------------------------------------------------------------------------------------
+
+
+def _check_dtype(name: str, dtype: str | None) -> None:
+    if dtype is not None and dtype not in DTYPES:
+        raise DTypeError(f"{name}: dtype {dtype!r} is not supported. Use one of {', '.join(DTYPES)}.")
+
+
+def sum_dtype(name: str, input: Aval, dtype: str | None) -> str:
+    """The dtype of a sum: `dtype` if given, else the input's, int64 for integers and bools."""
+    _check_dtype(name, dtype)
+    return dtype or (input.dtype if category(input.dtype) == 2 else "int64")
+
+
+def _sum_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool, dtype: str | None) -> Aval:
+    return Aval(reduced(input.shape, dim, keepdim), sum_dtype("sum", input, dtype))
+
 
 register(
     name="sum",
-    doc="Sum over the axes `dim` (default all); integers and bools sum in int64. No elements give 0.",
-    signature="input, dim=None, keepdim=False",
+    doc="Sum over the axes `dim` (default all), of the input cast to `dtype`; by default integers and bools sum in "
+    "int64. No elements give 0. As torch.sum.",
+    signature="input, dim=None, keepdim=False, *, dtype=None",
     inputs=("input",),
     canon=dims_canon("sum"),
     rule=_sum_rule,
-    vjp=lambda F, at, dy: F.expand(restore(F, at, dy), at.ins[0].shape),
+    vjp=lambda F, at, dy: F.expand(restore(F, at, _to_dtype(F, dy, at.ins[0])), at.ins[0].shape),
     samples=(
         *REDUCE_SAMPLES,
+        *LARGE_SAMPLES,
         Sample(t(0, 3), dim=0),
         Sample(t(0)),
         Sample(t(4, dtype="bool", fill="bool"), grad_=False),
+        Sample(t(4, 3, dtype="int8", fill="ints", low=100, high=127), dim=0, why_="would overflow in int8"),
+        Sample(t(5, 3), dim=1, dtype="float64"),
+        Sample(t(5, 3, fill="uniform", high=9), dim=1, dtype="int64", grad_=False),
     ),
-    errors=REDUCE_ERRORS,
-    perf=(Perf(t(1024, 128), dim=0, name_="gpt bias gradient"), Perf(t(1024, 128), dim=1)),
+    errors=(*REDUCE_ERRORS, Bad(DTypeError, "complex64", t(3), dtype="complex64")),
+    perf=(Perf(t(1024, 128), dim=0, name_="gpt bias gradient"), Perf(t(1024, 128), dim=1), Perf(t(1024, 512))),
     torch="torch.sum",
 )
 
@@ -87,6 +129,203 @@ register(
         Sample(t(5, 3), shape=()),
         Sample(t(5, 0), shape=(5, 1)),
         Sample(t(4, 6, layout="transposed"), shape=(1, 6)),
+        Sample(t(5, 37, 41), shape=(41,), why_="summed by matrix product"),
+        Sample(t(37, 41), shape=(37, 1), why_="summed by matrix product"),
     ),
     errors=(Bad(ShapeError, "does not reduce", t(5, 3), shape=(5,)),),
+    perf=(Perf(t(1024, 128), shape=(128,), name_="gpt bias gradient"),),
+)
+
+
+# --- mean, variance ---------------------------------------------------------------------------------------------------
+
+
+def _mean_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool, dtype: str | None) -> Aval:
+    _check_dtype("mean", dtype)
+    out = Aval(reduced(input.shape, dim, keepdim), dtype or input.dtype)
+    if not out.is_float:
+        raise DTypeError(
+            f"mean: the mean of {out.dtype} values (shape {input.shape}) is not an integer. Cast the input with "
+            'gt.cast, or pass dtype="float32".'
+        )
+    return out
+
+
+def _mean_vjp(F: Any, at: At, dy: Any) -> Any:
+    x = at.ins[0]
+    dy = F.scale(restore(F, at, dy), 1 / max(count(at), 1))
+    return F.expand(_to_dtype(F, dy, x), x.shape)
+
+
+register(
+    name="mean",
+    doc="Mean over the axes `dim` (default all), of the input cast to `dtype`. No elements give NaN. As torch.mean.",
+    signature="input, dim=None, keepdim=False, *, dtype=None",
+    inputs=("input",),
+    canon=dims_canon("mean"),
+    rule=_mean_rule,
+    vjp=_mean_vjp,
+    samples=(
+        *REDUCE_SAMPLES,
+        *LARGE_SAMPLES,
+        Sample(t(0, 3), dim=0, grad_=False, why_="no elements: NaN"),
+        Sample(t(0, 3), dim=1),
+        Sample(t(5, 3), dim=1, dtype="float64"),
+        Sample(t(5, 3, dtype="int64", fill="ints", high=9), dim=1, dtype="float32"),
+    ),
+    errors=(*REDUCE_ERRORS, Bad(DTypeError, "mean of int64", t(3, dtype="int64", fill="ones"))),
+    perf=(Perf(t(1024, 512)),),
+    torch="torch.mean",
+)
+
+
+def _var_canon(name: str) -> Any:
+    def canon(
+        input: Aval, *, dim: Any = None, correction: Any = 1, keepdim: Any = False, unbiased: Any = None
+    ) -> dict[str, Any]:
+        if unbiased is not None:
+            correction = int(bool(unbiased))
+        elif isinstance(correction, bool):  # torch.var(x, 1, False): the third argument there is `unbiased`
+            correction = int(correction)
+        correction = plain_number(name, "correction", correction)
+        return dims_canon(name)(input, dim=dim, correction=correction, keepdim=keepdim)
+
+    return canon
+
+
+def _var_rule(name: str) -> Any:
+    def rule(input: Aval, *, dim: tuple[int, ...], correction: float, keepdim: bool) -> Aval:
+        need_float(name, input=input)
+        return Aval(reduced(input.shape, dim, keepdim), input.dtype)
+
+    return rule
+
+
+def _var_grad(F: Any, at: At, dy: Any, input: Any) -> Any:
+    """dy · 2·(x - mean)/(n - correction)."""
+    free = count(at) - at.attrs["correction"]
+    centred = F.sub(input, F.mean(input, at.attrs["dim"], True))
+    if free <= 0:  # as PyTorch: infinite, and NaN at the mean
+        steep = F.div(centred, F.const(0, at.out.dtype))
+        return F.mul(restore(F, at, dy), F.mul(steep, steep) if free < 0 else F.abs(steep))
+    return F.mul(F.scale(restore(F, at, dy), 2 / free), centred)
+
+
+def _std_vjp(F: Any, at: At, dy: Any, input: Any, y: Any) -> Any:
+    half = F.div(dy, F.scale(y, 2.0))
+    return _var_grad(F, at, masked(F, half, F.ne(y, F.const(0, at.out.dtype))), input)
+
+
+_VAR_SAMPLES = (
+    *(s for s in REDUCE_SAMPLES if s.inputs[0].shape and s.inputs[0].layout != "expanded"),
+    Sample(t(7, 3, layout="expanded"), dim=1),
+    Sample(t(37, 41), dim=1),
+    Sample(t(37, 41), dim=0, correction=0),
+    Sample(t(5, 3), dim=1, unbiased=False),
+    Sample(t(5, 3), dim=0, correction=2.5, keepdim=True),
+    Sample(t(5, 1), dim=1, grad_=False, why_="one element: NaN"),
+    Sample(t(), grad_=False, why_="one element: NaN"),
+    Sample(t(0, 3), dim=0, grad_=False),
+    Sample(t(4, 3, fill=1000.0), dim=0, grad_=False, why_="all equal"),
+)
+for _name, _formula, _vjp, _saves in (
+    ("var", "Variance Σ(x - mean)²/(n - correction)", lambda F, at, dy, x: _var_grad(F, at, dy, x), ("input",)),
+    ("std", "Standard deviation √(Σ(x - mean)²/(n - correction))", _std_vjp, ("input", "y")),
+):
+    register(
+        name=_name,
+        doc=f"""{_formula} over the axes `dim` (default all); n - correction below 0 counts as 0.
+
+        `unbiased=True` is correction 1, `unbiased=False` correction 0. The gradient of std is 0 where it is 0. As
+        torch.{_name}.""",
+        signature="input, dim=None, correction=1, keepdim=False, *, unbiased=None",
+        inputs=("input",),
+        canon=_var_canon(_name),
+        rule=_var_rule(_name),
+        vjp=_vjp,
+        saves=_saves,
+        samples=_VAR_SAMPLES,
+        errors=(
+            *REDUCE_ERRORS,
+            Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones")),
+            Bad(DTypeError, "correction must be a plain number", t(3), correction="1"),
+        ),
+        perf=(Perf(t(1024, 128), dim=1),),
+        torch=f"torch.{_name}",
+    )
+
+
+# --- logarithms of sums, running sums ---------------------------------------------------------------------------------
+
+
+def _logsumexp_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Aval:
+    return as_float(Aval(reduced(input.shape, dim, keepdim), input.dtype))
+
+
+register(
+    name="logsumexp",
+    doc="log Σ exp(input) over the axes `dim`, the maximum taken out first. No elements give -inf. As torch.logsumexp.",
+    signature="input, dim, keepdim=False",
+    inputs=("input",),
+    canon=dims_canon("logsumexp"),
+    rule=_logsumexp_rule,
+    vjp=lambda F, at, dy, input, y: F.mul(restore(F, at, dy), F.exp(F.sub(input, restore(F, at, y)))),
+    saves=("input", "y"),
+    samples=(
+        *(Sample(*s.inputs, **{"dim": None} | s.attrs) for s in REDUCE_SAMPLES),
+        Sample(t(2, 3, fill=((1000.0, 1000.0, -1000.0), (-1000.0, -1000.0, 0.0))), dim=1, grad_=False),
+        Sample(t(3, 2, fill=((-INF, 0.0), (-INF, -INF), (INF, 0.0))), dim=1, grad_=False, why_="infinities"),
+        Sample(t(0, 3), dim=0, grad_=False),
+        Sample(t(4, dtype="int64", fill="ints", high=4), dim=0),
+    ),
+    errors=REDUCE_ERRORS[:2],
+    perf=(Perf(t(1024, 128), dim=1),),
+    torch="torch.logsumexp",
+)
+
+
+def _cumsum_canon(input: Aval, *, dim: Any, dtype: Any = None) -> dict[str, Any]:
+    return {"dim": axis("cumsum", dim, input.ndim), "dtype": dtype}
+
+
+def _cumsum_rule(input: Aval, *, dim: int, dtype: str | None) -> Aval:
+    return input.with_dtype(sum_dtype("cumsum", input, dtype))
+
+
+register(
+    name="cumsum",
+    doc="Running sums along the axis `dim`, of the input cast to `dtype`; integers and bools sum in int64. As "
+    "torch.cumsum.",
+    signature="input, dim, *, dtype=None",
+    inputs=("input",),
+    canon=_cumsum_canon,
+    rule=_cumsum_rule,
+    vjp=lambda F, at, dy: F.cumsum_bwd(_to_dtype(F, dy, at.ins[0]), at.attrs["dim"]),
+    samples=(
+        Sample(t(5, 3), dim=0),
+        Sample(t(5, 3), dim=-1),
+        Sample(t(2, 3, 4, layout="transposed"), dim=1),
+        Sample(t(0, 3), dim=0),
+        Sample(t(), dim=0),
+        Sample(t(7, dtype="float64", layout="strided"), dim=0),
+        Sample(t(7, dtype="bool", fill="bool"), dim=0),
+        Sample(t(7), dim=0, dtype="float64"),
+    ),
+    errors=(
+        Bad(ShapeError, "out of range", t(5, 3), dim=2),
+        Bad(DTypeError, "complex64", t(3), dim=0, dtype="complex64"),
+    ),
+    torch="torch.cumsum",
+)
+
+register(
+    name="cumsum_bwd",
+    doc="Running sums along the axis `dim` from its end.",
+    signature="dy, dim",
+    inputs=("dy",),
+    outputs=("dx",),
+    rule=lambda dy, *, dim: dy,
+    vjp=lambda F, at, g: F.cumsum(g, at.attrs["dim"]),
+    public=False,
+    samples=(Sample(t(5, 3, layout="expanded"), dim=0), Sample(t(2, 3, 4), dim=1)),
 )

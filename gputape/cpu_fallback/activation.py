@@ -1,0 +1,229 @@
+"""Bodies of the activation functions and their gradients, in few passes, over pieces that stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..backend import scratch
+from .pointwise import _blocks, _masked, _select, _spread
+from .unary import _erf, _log1p_exp, _softplus
+
+_MASK = scratch(lambda dy, y, **attrs: [y.with_dtype("bool")])
+_ONE = scratch(lambda *avals, **attrs: [avals[0]])
+_FOUR = scratch(lambda *avals, **attrs: [avals[0]] * 4)
+
+
+# --- relu -------------------------------------------------------------------------------------------------------------
+
+
+def relu(xp: Any, y: Any, input: Any) -> None:
+    if y.dtype.kind == "f":
+        xp.clip(input, 0.0, math.inf, out=y)  # a scalar operand keeps `maximum` off its vector loop
+    else:
+        xp.maximum(input, 0, out=y)
+
+
+@_MASK
+def relu_bwd(xp: Any, dx: Any, dy: Any, y: Any, *, scratch: list[Any]) -> None:
+    _masked(xp, dx, dy, xp.not_equal(y, 0, out=scratch[0]))  # NaN passes the gradient on, as in PyTorch
+
+
+@_ONE
+def leaky_relu(xp: Any, y: Any, input: Any, *, negative_slope: float, scratch: list[Any]) -> None:
+    if negative_slope == 0:
+        xp.clip(input, -math.inf, 0.0, out=scratch[0])
+        xp.multiply(scratch[0], negative_slope, out=scratch[0])
+        xp.clip(input, 0.0, math.inf, out=y)
+        xp.add(y, scratch[0], out=y)
+        return
+    for y_, x in _blocks((y, input)):
+        xp.multiply(x, negative_slope, out=y_)
+        (xp.maximum if negative_slope <= 1 else xp.minimum)(x, y_, out=y_)
+
+
+@scratch(lambda dy, input, **attrs: [input.with_dtype("bool"), input, input])
+def leaky_relu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, negative_slope: float, scratch: list[Any]) -> None:
+    for dx_, g, x, positive, bits, small in _blocks((dx, dy, input), tuple(scratch)):
+        xp.greater(x, 0, out=positive)
+        xp.multiply(g, negative_slope, out=small)
+        _select(xp, dx_, _spread(xp, bits.view(f"i{bits.itemsize}"), positive), g, small)
+
+
+# --- sigmoid and tanh -------------------------------------------------------------------------------------------------
+
+
+def tanh(xp: Any, y: Any, input: Any) -> None:
+    xp.tanh(input, out=y, dtype=y.dtype)
+
+
+def tanh_bwd(xp: Any, dx: Any, dy: Any, y: Any) -> None:
+    for dx_, g, y_ in _blocks((dx, dy, y)):
+        xp.multiply(y_, y_, out=dx_)
+        xp.subtract(1.0, dx_, out=dx_)
+        xp.multiply(dx_, g, out=dx_)
+
+
+def sigmoid(xp: Any, y: Any, input: Any) -> None:
+    for y_, x in _blocks((y, input)):
+        _sigmoid(xp, y_, x)
+
+
+def _sigmoid(xp: Any, y: Any, x: Any) -> None:
+    """1 / (1 + exp(-x)): where exp overflows the quotient is 0, and no tail cancels."""
+    xp.multiply(x, -1.0, out=y)
+    xp.exp(y, out=y)
+    xp.add(y, 1.0, out=y)
+    xp.divide(1.0, y, out=y)
+
+
+def sigmoid_bwd(xp: Any, dx: Any, dy: Any, y: Any) -> None:
+    for dx_, g, y_ in _blocks((dx, dy, y)):
+        xp.subtract(1.0, y_, out=dx_)
+        xp.multiply(dx_, y_, out=dx_)
+        xp.multiply(dx_, g, out=dx_)
+
+
+@_ONE
+def logsigmoid(xp: Any, y: Any, input: Any, *, scratch: list[Any]) -> None:
+    for y_, x, work in _blocks((y, input), tuple(scratch)):
+        _log1p_exp(xp, y_, x)
+        xp.clip(x, -math.inf, 0.0, out=work)
+        xp.subtract(work, y_, out=y_)
+
+
+def logsigmoid_bwd(xp: Any, dx: Any, dy: Any, input: Any) -> None:
+    for dx_, g, x in _blocks((dx, dy, input)):
+        xp.exp(x, out=dx_)
+        xp.add(dx_, 1.0, out=dx_)
+        xp.divide(g, dx_, out=dx_)
+
+
+# --- smooth relatives of relu -----------------------------------------------------------------------------------------
+
+
+@scratch(lambda input, **attrs: [input, input, input.with_dtype("bool")])
+def softplus(xp: Any, y: Any, input: Any, *, beta: float, threshold: float, scratch: list[Any]) -> None:
+    for y_, x, z, work, linear in _blocks((y, input), tuple(scratch)):
+        if beta != 1:
+            xp.multiply(x, beta, out=z)
+        else:
+            xp.copyto(z, x)
+        _softplus(xp, y_, z, work)
+        if beta != 1:
+            xp.divide(y_, beta, out=y_)
+        xp.greater(z, threshold, out=linear)
+        _select(xp, z, _spread(xp, work.view(f"i{work.itemsize}"), linear), x, y_)
+        xp.copyto(y_, z)
+
+
+@scratch(lambda dy, input, **attrs: [input, input, input.with_dtype("bool")])
+def softplus_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, beta: float, threshold: float, scratch: list[Any]) -> None:
+    for dx_, g, x, z, work, linear in _blocks((dx, dy, input), tuple(scratch)):
+        xp.multiply(x, beta, out=z)
+        xp.greater(z, threshold, out=linear)
+        _sigmoid(xp, work, z)
+        xp.multiply(work, g, out=work)
+        _select(xp, dx_, _spread(xp, z.view(f"i{z.itemsize}"), linear), g, work)
+
+
+@_ONE
+def elu(xp: Any, y: Any, input: Any, *, alpha: float, scratch: list[Any]) -> None:
+    for y_, x, low in _blocks((y, input), tuple(scratch)):
+        xp.clip(x, -math.inf, 0.0, out=low)
+        xp.expm1(low, out=low)
+        xp.multiply(low, alpha, out=low)
+        xp.clip(x, 0.0, math.inf, out=y_)
+        xp.add(y_, low, out=y_)
+
+
+@scratch(lambda dy, input, **attrs: [input, input, input.with_dtype("bool")])
+def elu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, alpha: float, scratch: list[Any]) -> None:
+    for dx_, g, x, curve, bits, curved in _blocks((dx, dy, input), tuple(scratch)):
+        xp.less_equal(x, 0, out=curved)
+        xp.exp(x, out=curve)
+        xp.multiply(curve, alpha, out=curve)
+        xp.multiply(curve, g, out=curve)
+        _select(xp, dx_, _spread(xp, bits.view(f"i{bits.itemsize}"), curved), curve, g)
+
+
+def silu(xp: Any, y: Any, input: Any) -> None:
+    for y_, x in _blocks((y, input)):
+        xp.negative(x, out=y_)
+        xp.exp(y_, out=y_)
+        xp.add(y_, 1.0, out=y_)
+        xp.divide(x, y_, out=y_)
+
+
+@_ONE
+def silu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, scratch: list[Any]) -> None:
+    for dx_, g, x, s in _blocks((dx, dy, input), tuple(scratch)):
+        _sigmoid(xp, s, x)
+        xp.subtract(1.0, s, out=dx_)
+        xp.multiply(dx_, x, out=dx_)
+        xp.add(dx_, 1.0, out=dx_)
+        xp.multiply(dx_, s, out=dx_)
+        xp.multiply(dx_, g, out=dx_)
+
+
+# --- gelu -------------------------------------------------------------------------------------------------------------
+
+_K, _C = math.sqrt(2 / math.pi), 0.044715
+
+
+def _gelu_tanh(xp: Any, out: Any, x: Any) -> None:
+    """tanh(√(2/π)·(x + 0.044715·x³))."""
+    xp.multiply(x, x, out=out)
+    xp.multiply(out, _K * _C, out=out)
+    xp.add(out, _K, out=out)
+    xp.multiply(out, x, out=out)
+    xp.tanh(out, out=out)
+
+
+@_FOUR
+def gelu(xp: Any, y: Any, input: Any, *, approximate: str, scratch: list[Any]) -> None:
+    for y_, x, half, *buffers in _blocks((y, input), tuple(scratch)):
+        if approximate == "tanh":
+            _gelu_tanh(xp, y_, x)
+        else:
+            xp.multiply(x, math.sqrt(0.5), out=half)
+            _erf(xp, y_, half, *buffers)
+        xp.multiply(x, 0.5, out=half)
+        xp.add(y_, 1.0, out=y_)
+        xp.multiply(y_, half, out=y_)
+
+
+@_FOUR
+def gelu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, approximate: str, scratch: list[Any]) -> None:
+    for dx_, g, x, u, *buffers in _blocks((dx, dy, input), tuple(scratch)):
+        (_gelu_tanh_slope if approximate == "tanh" else _gelu_slope)(xp, dx_, x, u, *buffers)
+        xp.multiply(dx_, g, out=dx_)
+
+
+def _gelu_slope(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
+    """Φ(x) + x·φ(x)."""
+    xp.multiply(x, math.sqrt(0.5), out=u)
+    _erf(xp, out, u, *buffers)
+    xp.add(out, 1.0, out=out)
+    xp.multiply(out, 0.5, out=out)
+    xp.multiply(u, u, out=u)
+    xp.negative(u, out=u)
+    xp.exp(u, out=u)
+    xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
+    xp.multiply(u, x, out=u)
+    xp.add(out, u, out=out)
+
+
+def _gelu_tanh_slope(xp: Any, out: Any, x: Any, u: Any, work: Any, *_: Any) -> None:
+    """½·(1 + t) + ½·x·(1 - t²)·√(2/π)·(1 + 3·0.044715·x²) = ½·(1 + t)·(1 + x·(1 - t)·u')."""
+    _gelu_tanh(xp, u, x)
+    xp.multiply(x, x, out=out)
+    xp.multiply(out, 3 * _K * _C, out=out)
+    xp.add(out, _K, out=out)
+    xp.multiply(out, x, out=out)
+    xp.subtract(1.0, u, out=work)
+    xp.multiply(out, work, out=out)
+    xp.add(out, 1.0, out=out)
+    xp.multiply(u, 0.5, out=u)
+    xp.add(u, 0.5, out=u)
+    xp.multiply(out, u, out=out)
