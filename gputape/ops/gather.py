@@ -9,6 +9,7 @@ from ..errors import DTypeError, IndexRangeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .index import dim_canon, ids, need_index, these, zeros
+from .slicing import need_axes
 
 
 def _fits_but(dim: int, index: Aval, other: Aval) -> bool:
@@ -126,6 +127,7 @@ def _take_along_dim_canon(input: Aval, indices: Aval, *, dim: int | None = None)
     need_index("take_along_dim", indices=indices)
     if dim is None:
         return {"dim": None}
+    need_axes("take_along_dim", input)
     if input.ndim != indices.ndim:
         raise ShapeError(
             f"take_along_dim: input has shape {input.shape}, indices {indices.shape}. Give both as many axes."
@@ -136,9 +138,6 @@ def _take_along_dim_canon(input: Aval, indices: Aval, *, dim: int | None = None)
 def _take_along_dim(F: Any, input: Any, indices: Any, *, dim: int | None) -> Any:
     if dim is None:
         input, indices, dim = F.flatten(input), F.flatten(indices), 0
-    if not F.aval(input).ndim:
-        input, indices = F.reshape(input, (1,)), F.reshape(indices, (1,))
-        return F.reshape(_take_along_dim(F, input, indices, dim=0), ())
     a, b = F.aval(input).shape, F.aval(indices).shape
     at = F.wrap_index([indices], (a[dim],), "take_along_dim")
     others = broadcast_shapes("take_along_dim", (*a[:dim], 1, *a[dim + 1 :]), (*b[:dim], 1, *b[dim + 1 :]))
@@ -160,9 +159,10 @@ register(
         Sample(t(5, 3), ids(2, 1, high=5), dim=0, why_="indices broadcast"),
         Sample(t(1, 3), ids(4, 2, high=3), dim=-1, why_="input broadcasts"),
         Sample(t(2, 3), ids(2, 4, high=6)),
-        Sample(t(), ids(high=1), dim=0),
+        Sample(t(), ids(high=1), why_="a scalar"),
     ),
     errors=(
+        Bad(ShapeError, "scalar", t(), ids(high=1), dim=0),
         Bad(IndexRangeError, "3 at .* size 3", t(3), these(3), dim=0),
         Bad(IndexRangeError, "-4 at .* size 3", t(3), these(-4), dim=0),
         Bad(ShapeError, "as many axes", t(2, 3), ids(2, high=2), dim=0),

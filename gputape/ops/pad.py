@@ -92,9 +92,10 @@ def _check_mode(input: Aval, pad: Pairs, mode: str, value: float | None) -> None
         )
     for n, (a, b) in zip(input.shape, per_axis(pad, input.ndim), strict=True):
         kept = n + min(a, 0) + min(b, 0)
-        room = {"reflect": n - 1, "circular": kept, "replicate": max(a, b) if n else 0}[mode]
-        if max(a, b) > room:
-            raise ShapeError(f"pad: mode={mode!r} can add at most {room} to size {n}, pad={pad} asks for {max(a, b)}.")
+        asked = max(a, b, 0)
+        room = max(0, {"reflect": n - 1, "circular": kept, "replicate": asked if n else 0}[mode])
+        if asked > room:
+            raise ShapeError(f"pad: mode={mode!r} can add at most {room} to size {n}, pad={pad} asks for {asked}.")
 
 
 def _source(mode: str, n: int, left: int, right: int) -> list[int]:
