@@ -1,0 +1,247 @@
+"""Bodies of fused attention and its gradient.
+
+Queries are taken in tiles: the scores of one tile stay small, and a causal tile computes only the keys it may see.
+The query heads that share a key head are folded into the rows of one product: arrays are (B, G, H/G, L, ·) inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ..aval import Aval
+from ..backend import scratch as _scratch
+from .softmax import _top
+
+_SCORES = 2**20  # elements in the scores of one tile, but at least _ROWS queries
+_ROWS = 64
+
+
+def _tile(query: Any, key: Any) -> int:
+    """Queries in a tile, from arrays or avals."""
+    b, h, n, _ = query.shape
+    fit = _SCORES // max(b * h * key.shape[2], 1)
+    return max(1, min(n, max(fit, _ROWS)))
+
+
+def _tiles(query: Any, key: Any, is_causal: bool) -> Iterator[tuple[slice, int]]:
+    """(queries, number of keys they may see) of each tile."""
+    n, s, size = query.shape[2], key.shape[2], _tile(query, key)
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        yield slice(start, stop), min(s, stop) if is_causal else s
+
+
+def _first(buffer: Any, *shape: int) -> Any:
+    """The first elements of a flat buffer, in this shape."""
+    return buffer[: math.prod(shape)].reshape(shape)
+
+
+def _fold(x: Any) -> Any:
+    """(B, G, R, n, k) as (B, G, R·n, k), for one product with a key head's matrix."""
+    b, g, r, n, k = x.shape
+    return x.reshape(b, g, r * n, k)
+
+
+def _split(query: Any, key: Any, *others: Any) -> list[Any]:
+    """Arrays (B, H, …) as (B, G, H/G, …), which is always a view; an array of one head as (B, 1, 1, …)."""
+    h, g = query.shape[1], key.shape[1]
+    heads = {h: (g, h // max(g, 1)), 1: (1, 1)} if h != 1 else {1: (g, 1)}
+    return [None if x is None else x.reshape(len(x), *heads[x.shape[1]], *x.shape[2:]) for x in (query, *others)]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def _score_buffers(query: Aval, key: Aval, attn_mask: Aval | None, is_causal: bool) -> list[Aval]:
+    """Flat buffers: scores, scaled queries, bounds of masked scores, one number a row, ones."""
+    b, h, _, e = query.shape
+    s, size = key.shape[2], _tile(query, key)
+    bounds = size * s if is_causal else 0
+    if attn_mask is not None and attn_mask.dtype == "bool":
+        bounds = max(bounds, attn_mask.size)
+    stat = "float64" if query.dtype == "float64" else "float32"
+    return [Aval((k,), stat) for k in (b * h * size * s, b * h * size * e, bounds, b * h * size, s)]
+
+
+def _scores(
+    xp: Any, q: Any, key: Any, mask: Any, rows: slice, keys: int, is_causal: bool, scale: float, buffers: Any
+) -> tuple[Any, Any]:
+    """Masked scores (B, G, R, rows, keys) of a tile, and its scaled queries."""
+    *lead, _, e = q.shape
+    count = rows.stop - rows.start
+    scaled = _first(buffers[1], *lead, count, e)
+    xp.multiply(q[..., rows, :], scale, out=scaled)
+    s = _first(buffers[0], *lead, count, keys)
+    xp.matmul(_fold(scaled), key[:, :, :keys].swapaxes(-1, -2), out=_fold(s))
+    if is_causal and keys > rows.start + 1:
+        seen = xp.greater_equal(xp.arange(rows.start, rows.stop)[:, None], xp.arange(keys))
+        _block(xp, s, seen, buffers[2])
+    if mask is not None:
+        part = mask if mask.shape[3] == 1 else mask[..., rows, :]
+        if mask.dtype == bool:
+            _block(xp, s, part, buffers[2])
+        else:
+            xp.add(s, part, out=s)
+    return s, scaled
+
+
+def _block(xp: Any, s: Any, seen: Any, buffer: Any) -> None:
+    """-inf where `seen` is False: a minimum with ±inf, which costs a tenth of a choice."""
+    bound = _first(buffer, *seen.shape)
+    xp.subtract(seen, 0.5, out=bound, dtype=bound.dtype)
+    xp.multiply(bound, xp.inf, out=bound)
+    xp.minimum(s, bound, out=s)
+
+
+def _sums(xp: Any, s: Any, ones: Any, out: Any) -> Any:
+    """Sums over the keys, kept as size 1."""
+    *lead, keys = s.shape
+    rows = math.prod(lead)
+    total = out[:rows]
+    ones.fill(1)
+    xp.matmul(s.reshape(rows, keys), ones[:keys], out=total)
+    return total.reshape(*lead, 1)
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+def _forward_scratch(
+    query: Aval, key: Aval, value: Aval, attn_mask: Aval | None, *, is_causal: bool, scale: float
+) -> list[Aval]:
+    buffers = _score_buffers(query, key, attn_mask, is_causal)
+    return [*buffers, buffers[3], Aval(buffers[3].shape, "int64")]
+
+
+@_scratch(_forward_scratch)
+def attention(
+    xp: Any,
+    y: Any,
+    lse: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any,
+    *,
+    is_causal: bool,
+    scale: float,
+    scratch: Any,
+) -> None:
+    *buffers, tops, index = scratch
+    lowest = xp.finfo(lse.dtype).min
+    if not key.shape[2]:
+        y.fill(0)
+        lse.fill(lowest)
+        return
+    q, y, lse, mask = _split(query, key, y, lse, attn_mask)
+    for rows, keys in _tiles(query, key, is_causal):
+        s, _ = _scores(xp, q, key, mask, rows, keys, is_causal, scale, buffers)
+        top = _first(tops, *s.shape[:-1], 1)
+        count = top.size
+        _top(xp, s.reshape(count, keys), index[:count], top)
+        xp.maximum(top, lowest, out=top)  # a row of -inf becomes zeros instead of NaN
+        xp.subtract(s, top, out=s)
+        xp.exp(s, out=s)
+        total = _sums(xp, s, buffers[4], buffers[3])
+        xp.maximum(total, 1, out=total)  # at least exp(0), unless the row is all zeros
+        part = y[..., rows, :]
+        xp.matmul(s, value[:, :, None, :keys], out=part)
+        xp.divide(part, total, out=part)
+        xp.log(total, out=total)
+        xp.add(top[..., 0], total[..., 0], out=lse[..., rows])
+
+
+def _backward_scratch(
+    dy: Aval,
+    query: Aval,
+    key: Aval,
+    value: Aval,
+    attn_mask: Aval | None,
+    y: Aval,
+    lse: Aval,
+    *,
+    is_causal: bool,
+    scale: float,
+    needs: tuple[bool, ...],
+) -> list[Aval]:
+    buffers = _score_buffers(query, key, attn_mask, is_causal)
+    b, h, _, v = dy.shape
+    stat = buffers[0].dtype
+    longest = max(key.size // max(key.shape[2], 1), value.size // max(value.shape[2], 1)) * key.shape[2]
+    more = (buffers[0].size, b * h * _tile(query, key) * v, buffers[3].size, longest)
+    return [*buffers, *(Aval((k,), stat) for k in more)]
+
+
+@_scratch(_backward_scratch)
+def attention_bwd(
+    xp: Any,
+    dquery: Any,
+    dkey: Any,
+    dvalue: Any,
+    dmask: Any,
+    dy: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any,
+    y: Any,
+    lse: Any,
+    *,
+    is_causal: bool,
+    scale: float,
+    needs: tuple[bool, ...],
+    scratch: Any,
+) -> None:
+    *buffers, products, cotangents, inners, work = scratch
+    if dmask is not None:
+        dmask.fill(0)
+    if not key.shape[2] or not query.shape[2]:
+        for out in (dquery, dkey, dvalue):
+            if out is not None:
+                out.fill(0)
+        return
+    q, y, lse, mask, dy, dq, dm = _split(query, key, y, lse, attn_mask, dy, dquery, dmask)
+    for rows, keys in _tiles(query, key, is_causal):
+        p, scaled = _scores(xp, q, key, mask, rows, keys, is_causal, scale, buffers)
+        xp.subtract(p, lse[..., rows, None], out=p)
+        xp.exp(p, out=p)
+        # lse loses log Σ where the scores are huge, so p is normalised again, by way of dy
+        total = _sums(xp, p, buffers[4], buffers[3])
+        xp.maximum(total, 0.5 / keys, out=total)  # 0 where nothing may be attended; p is 0 there
+        g = _first(cotangents, *p.shape[:-1], dy.shape[-1])
+        xp.divide(dy[..., rows, :], total, out=g)
+        if dvalue is not None:
+            _add_product(xp, dvalue, _fold(p), _fold(g), rows.start == 0, work)
+        if dquery is None and dkey is None and dmask is None:
+            continue
+        ds = _first(products, *p.shape)
+        xp.matmul(_fold(g), value[:, :, :keys].swapaxes(-1, -2), out=_fold(ds))
+        inner = _first(inners, *p.shape[:-1])
+        xp.vecdot(g, y[..., rows, :], out=inner)
+        xp.subtract(ds, inner[..., None], out=ds)
+        xp.multiply(ds, p, out=ds)
+        if dquery is not None:
+            part = dq[..., rows, :]
+            xp.matmul(ds, key[:, :, None, :keys], out=part)
+            xp.multiply(part, scale, out=part)
+        if dkey is not None:
+            _add_product(xp, dkey, _fold(ds), _fold(scaled), rows.start == 0, work)
+        if dmask is not None:
+            part = dm if dm.shape[3] == 1 else dm[..., rows, :]
+            over = tuple(i for i, n in enumerate(part.shape) if n == 1)
+            xp.add(part, xp.add.reduce(ds, axis=over, keepdims=True), out=part)
+
+
+def _add_product(xp: Any, out: Any, a: Any, b: Any, is_first: bool, work: Any) -> None:
+    """Add aᵀ·b to the first rows of `out`, whose contents do not count if `is_first`."""
+    keys = a.shape[-1]
+    top = out[:, :, :keys]
+    if is_first:
+        out[:, :, keys:].fill(0)
+        xp.matmul(a.swapaxes(-1, -2), b, out=top)
+    else:
+        part = _first(work, *top.shape)
+        xp.matmul(a.swapaxes(-1, -2), b, out=part)
+        xp.add(top, part, out=top)
