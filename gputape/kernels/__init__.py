@@ -1,15 +1,13 @@
 """The fast path: host functions of the GPU kernels, one per op and under its name.
 
-`activation.py`, `norm.py`, … hold the host side, `triton/` and `cuda/` hold device code and nothing else, `launch.py` is
-the seam between them, `machine/` is what runs a launch. `load_backend` is the only way in.
+`activation.py`, `norm.py`, … hold the host side, `triton/` and `cuda/` device code and nothing else, `launch.py` is the
+seam between them, `machine/` is what runs a launch. `load_backend` is the only way in.
 """
 
 from __future__ import annotations
 
 from types import ModuleType
 from typing import Any
-
-import numpy as np
 
 from ..backend import Backend, Call
 from ..registry import At

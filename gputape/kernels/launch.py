@@ -1,8 +1,8 @@
 """The one seam between host code and whatever runs a kernel.
 
 A `Kernel` names one specialisation of a device function: its source, its compile-time constants, its threads. `launch`
-hands it to a cubin loaded by CuPy, to Triton's interpreter or to the host build of a CUDA C source. Which one is decided
-here and nowhere else.
+hands it to a cubin loaded by CuPy, to Triton's interpreter or to the host build of a CUDA C source. Which one is
+decided here and nowhere else.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def triton(
 
 
 def cuda(stem: str, name: str, *, warps: int = 4, **constants: Any) -> Kernel:
-    """The function `name` of kernels/cuda/<stem>.cu (or of the .cu file at that path), its macros set to `constants`."""
+    """The function `name` of kernels/cuda/<stem>.cu (or of the .cu file at that path), `constants` being macros."""
     source = stem if stem.endswith(".cu") else str(HERE / "cuda" / f"{stem}.cu")
     return Kernel("cuda", source, name, tuple(constants.items()), (), warps)
 

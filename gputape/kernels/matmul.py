@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ from . import tiles
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
 
 
-def matmul(rt: Any, y: Any, input: Any, other: Any) -> None:
-    """y (…, M, N) = input (…, M, K) @ other (…, K, N); batch axes broadcast. One axis counts as a row or a column."""
-    dtype = need_kernel("matmul", y)
-    a = input[None, :] if input.ndim == 1 else input
-    b = other[:, None] if other.ndim == 1 else other
-    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, a_transposed, row_a, batch_a = _operand(rt, a, batch)
-    b, b_transposed, row_b, batch_b = _operand(rt, b, batch)
+def mm_nd(rt: Any, y: Any, input: Any, other: Any) -> None:
+    """y (…, M, N) = input (…, M, K) @ other (…, K, N); batch axes broadcast."""
+    dtype = need_kernel("mm_nd", y)
+    m, k, n = input.shape[-2], input.shape[-1], other.shape[-1]
+    batch = y.shape[:-2]
+    a, a_transposed, row_a, batch_a = _operand(rt, input, batch)
+    b, b_transposed, row_b, batch_b = _operand(rt, other, batch)
     kernel = _kernel(a_transposed, b_transposed, tiles.matmul(m, n, dtype))
     block_m, block_n = (dict(kernel.constants)[name] for name in ("BLOCK_M", "BLOCK_N"))
     grid = (tiles.cdiv(m, block_m), tiles.cdiv(n, block_n), math.prod(batch))
@@ -48,7 +46,7 @@ def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, i
 def _batch_step(x: Any) -> int | None:
     """Elements from one matrix to the next if that is one number for the whole batch, else None."""
     axes = [(n, s // x.itemsize) for n, s in zip(x.shape[:-2], x.strides[:-2], strict=True) if n != 1]
-    for (_, outer), (n, inner) in zip(axes, axes[1:], strict=False):
+    for (_, outer), (n, inner) in pairwise(axes):
         if outer != n * inner:
             return None
     return axes[-1][1] if axes else 0
@@ -59,8 +57,16 @@ def _kernel(a_transposed: bool, b_transposed: bool, tile: tuple[int, int, int, i
     block_m, block_n, block_k, warps, stages = tile
     return triton(
         "matmul",
-        "matmul",
-        divisible=("row_a", "row_b", "N"),
+        "mm_nd",
+        divisible=(
+            "row_a",
+            "batch_a",
+            "M" if a_transposed else "K",
+            "row_b",
+            "batch_b",
+            "K" if b_transposed else "N",
+            "N",
+        ),
         warps=warps,
         stages=stages,
         A_TRANSPOSED=a_transposed,

@@ -48,7 +48,7 @@ class Emulated:
 
 
 class _Window:
-    """Memory of `owner` seen with other strides, for `numpy.asarray`, which keeps this object and so its owner alive."""
+    """Memory of `owner` seen with other strides; `numpy.asarray` of it keeps the owner alive."""
 
     def __init__(self, owner: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
         self.owner, item = owner, owner.itemsize
@@ -60,3 +60,64 @@ class _Window:
             "shape": tuple(shape),
             "strides": tuple(s * item for s in strides),
         }
+
+
+@dataclass(eq=False)
+class CudaStream:
+    """CuPy's current stream on one device, and the functions loaded there."""
+
+    arch: int
+    machine: str = "cuda"
+    functions: dict[Any, Any] = field(default_factory=dict)
+
+
+class Cuda:
+    """The runtime of one NVIDIA device: CuPy's memory, and its current stream."""
+
+    def __init__(self, cupy: Any, number: int) -> None:
+        self.cupy, self.device = cupy, cupy.cuda.Device(number)
+        self.stream = CudaStream(int(self.device.compute_capability))
+
+    @classmethod
+    def open(cls, name: str) -> Cuda:
+        """The device "cuda" or "cuda:<n>".
+
+        Raises:
+            BackendError: CuPy, the driver or the device is missing, or the device is older than 8.0.
+        """
+        number = name.partition(":")[2] or "0"
+        if not number.isdecimal():
+            raise BackendError(f'device: {name!r} is not a device. Use "cuda" or "cuda:1".')
+        try:
+            import cupy
+
+            count = cupy.cuda.runtime.getDeviceCount()
+        except Exception as e:  # CuPy raises its own classes, and the loader's, for a missing driver
+            raise BackendError(
+                f"device: {name!r} cannot be used ({type(e).__name__}: {e}). "
+                'Install gputape[gpu] and an NVIDIA driver, or use gt.device("cpu").'
+            ) from e
+        if int(number) >= count:
+            raise BackendError(
+                f'device: {name!r} is not there ({count} NVIDIA devices). Use "cuda:0" to "cuda:{count - 1}".'
+            )
+        made = cls(cupy, int(number))
+        if made.stream.arch < 80:
+            raise BackendError(
+                f'device: {name!r} has compute capability {made.stream.arch / 10}; 8.0 is needed. Use gt.device("cpu").'
+            )
+        return made
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        with self.device:
+            return self.cupy.empty(shape, dtype)
+
+    def packed(self, x: Any) -> Any:
+        return x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
+
+    def expanded(self, x: Any, shape: tuple[int, ...]) -> Any:
+        return self.cupy.broadcast_to(x, shape)
+
+    def view(self, x: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+        pointer = x.data + offset * x.itemsize
+        return self.cupy.ndarray(shape, x.dtype, pointer, tuple(s * x.itemsize for s in strides))

@@ -51,6 +51,6 @@ def matmul(m: int, n: int, dtype: str) -> tuple[int, int, int, int, int]:
 MATMUL = {
     (False, False): (32, 32, 64, 4, 3),
     (False, True): (128, 128, 64, 8, 3),
-    (True, False): (32, 32, 32, 4, 2),
-    (True, True): (64, 64, 16, 4, 3),
+    (True, False): (32, 32, 16, 4, 2),
+    (True, True): (64, 64, 16, 8, 4),
 }

@@ -18,7 +18,7 @@ GUARD_BYTE, GAP_BYTE = 0xA5, 0xFF  # 0xFF… is NaN in every floating-point type
 
 
 class KernelFault(BackendError):
-    """A kernel broke a rule that hardware does not enforce: bounds, one writer per element, barriers between threads."""
+    """A kernel broke a rule that hardware does not enforce: bounds, one writer per element, barriers."""
 
 
 @dataclass(eq=False)

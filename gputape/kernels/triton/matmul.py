@@ -5,7 +5,7 @@ import triton.language as tl
 
 
 @triton.jit
-def matmul(
+def mm_nd(
     y_ptr,  # out (batch, M, N) contiguous
     a_ptr,  # in (batch, M, K), or (batch, K, M) in memory if A_TRANSPOSED; rows row_a elements apart
     b_ptr,  # in (batch, K, N), or (batch, N, K) in memory if B_TRANSPOSED; rows row_b elements apart
@@ -22,31 +22,41 @@ def matmul(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    # 64-bit scalars lead to the first row of the tile; offsets inside a tile stay 32-bit, which saves registers.
+    first_m = tl.program_id(0) * BLOCK_M
+    first_n = tl.program_id(1) * BLOCK_N
     batch = tl.program_id(2).to(tl.int64)
+    m = tl.arange(0, BLOCK_M)
+    n = tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
-    row_a_wide = row_a.to(tl.int64)
-    row_b_wide = row_b.to(tl.int64)
+    a_ptr += batch * batch_a
+    b_ptr += batch * batch_b
     if A_TRANSPOSED:
-        a_at = a_ptr + batch * batch_a + m[:, None] + k[None, :] * row_a_wide
-        a_step = BLOCK_K * row_a_wide
+        a_ptr += first_m
+        a_at = m[:, None] + k[None, :] * row_a
+        a_step = BLOCK_K * row_a.to(tl.int64)
     else:
-        a_at = a_ptr + batch * batch_a + m[:, None] * row_a_wide + k[None, :]
+        a_ptr += first_m * row_a.to(tl.int64)
+        a_at = m[:, None] * row_a + k[None, :]
         a_step = tl.full((), BLOCK_K, tl.int64)
     if B_TRANSPOSED:
-        b_at = b_ptr + batch * batch_b + k[:, None] + n[None, :] * row_b_wide
+        b_ptr += first_n * row_b.to(tl.int64)
+        b_at = k[:, None] + n[None, :] * row_b
         b_step = tl.full((), BLOCK_K, tl.int64)
     else:
-        b_at = b_ptr + batch * batch_b + k[:, None] * row_b_wide + n[None, :]
-        b_step = BLOCK_K * row_b_wide
+        b_ptr += first_n
+        b_at = k[:, None] * row_b + n[None, :]
+        b_step = BLOCK_K * row_b.to(tl.int64)
+    m_inside = m < M - first_m
+    n_inside = n < N - first_n
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for start in range(0, K, BLOCK_K):
-        a = tl.load(a_at, mask=(m[:, None] < M) & (k[None, :] < K - start), other=0.0)
-        b = tl.load(b_at, mask=(k[:, None] < K - start) & (n[None, :] < N), other=0.0)
+        k_inside = k < K - start
+        a = tl.load(a_ptr + a_at, mask=m_inside[:, None] & k_inside[None, :], other=0.0)
+        b = tl.load(b_ptr + b_at, mask=k_inside[:, None] & n_inside[None, :], other=0.0)
         total = tl.dot(a, b, total, input_precision="ieee")
-        a_at += a_step
-        b_at += b_step
-    y_at = y_ptr + batch * M * N + m[:, None].to(tl.int64) * N + n[None, :]
-    inside = (m[:, None] < M) & (n[None, :] < N)
-    tl.store(y_at, total.to(y_ptr.dtype.element_ty), mask=inside)
+        a_ptr += a_step
+        b_ptr += b_step
+    y_ptr += (batch * M + first_m) * N + first_n
+    y_at = m[:, None] * N + n[None, :]
+    tl.store(y_ptr + y_at, total.to(y_ptr.dtype.element_ty), mask=m_inside[:, None] & n_inside[None, :])

@@ -1,4 +1,4 @@
-"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks through their columns, BLOCK_COLS at a time."""
+"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks along them, BLOCK_COLS at a time."""
 
 import triton
 import triton.language as tl

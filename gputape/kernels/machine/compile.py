@@ -1,0 +1,157 @@
+"""Cubins: Triton ahead of time and CUDA C through NVRTC, for any architecture, on a machine with or without a GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...errors import BackendError
+from .. import launch
+from . import cache as disk
+from .mode import triton as load_triton
+
+INCLUDE = launch.HERE / "cuda"
+TRITON_TYPE = {"bool": "i1", "float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"} | {
+    name: name.replace("uint", "u").replace("int", "i") for name in ("uint8", "int8", "int16", "int32", "int64")
+}
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """Machine code of one variant for one architecture, and what a launch must know of it."""
+
+    path: str
+    name: str
+    shared: int  # bytes of dynamic shared memory
+    threads: int
+    scratch_pointers: int  # null pointers that Triton's calling convention appends
+
+
+def compiled(variant: launch.Variant, arch: int) -> Cubin:
+    """The cubin of `variant` for compute capability `arch` (90 is 9.0), from the disk cache if it is there."""
+    build = _build_triton if variant.kernel.route == "triton" else _build_cuda
+    key = disk.digest(arch, variant, *_sources(variant.kernel), *_toolchain(variant.kernel.route))
+    facts: dict[str, Any] = {}
+
+    def write_cubin(path: Path) -> None:
+        code, described = build(variant, arch)
+        path.write_bytes(code)
+        facts.update(described)
+
+    path = disk.stored(f"cubin/{key}.cubin", write_cubin)
+    # The description is written second: a cubin without one is built again.
+    if not facts and not path.with_suffix(".json").exists():
+        path.unlink()
+        return compiled(variant, arch)
+    described = disk.stored(f"cubin/{key}.json", lambda p: p.write_text(json.dumps(facts)) and None)
+    return Cubin(path=str(path), **json.loads(described.read_text()))
+
+
+@cache
+def _sources(kernel: launch.Kernel) -> tuple[str, ...]:
+    """All text that machine code depends on."""
+    if kernel.route == "cuda":
+        headers = sorted(INCLUDE.glob("*.h"))
+        return tuple(p.read_text() for p in (Path(kernel.source), *headers))
+    load_triton(interpreted=False)
+    return (getattr(import_module(kernel.source), kernel.name).cache_key,)  # it covers the functions a kernel calls
+
+
+@cache
+def _toolchain(route: str) -> tuple[str, ...]:
+    if route == "triton":
+        paths = tuple(os.environ.get(f"TRITON_PTXAS{suffix}_PATH", "") for suffix in ("", "_BLACKWELL"))
+        return ("triton", importlib.metadata.version("triton"), *paths)
+    return ("nvrtc", *map(str, _nvrtc().getVersion()))
+
+
+# --- Triton -----------------------------------------------------------------------------------------------------------
+
+
+def _build_triton(variant: launch.Variant, arch: int) -> tuple[bytes, dict[str, Any]]:
+    triton = load_triton(interpreted=False)
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = variant.kernel
+    function = getattr(import_module(kernel.source), kernel.name)
+    constants = dict(kernel.constants)
+    runtime = iter(variant.types)
+    signature = {n: "constexpr" if n in constants else _triton_type(next(runtime)) for n in function.arg_names}
+    promises = {
+        (k,): [["tt.divisibility", 16]]
+        for k, (n, kind) in enumerate(signature.items())
+        if variant.wide and (kind.startswith("*") or n in kernel.divisible)
+    }
+    made = triton.compile(
+        ASTSource(function, signature, constants, promises),
+        target=GPUTarget("cuda", arch, 32),
+        options={"num_warps": kernel.warps, "num_stages": kernel.stages, "enable_fp_fusion": True},
+    )
+    if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
+        raise BackendError(f"{kernel}: needs scratch memory of its own, which launch does not give. Use another form.")
+    facts = {
+        "name": made.metadata.name,
+        "shared": made.metadata.shared,
+        "threads": kernel.threads,
+        "scratch_pointers": 2,
+    }
+    return made.asm["cubin"], facts
+
+
+def _triton_type(name: str) -> str:
+    return "*" + TRITON_TYPE[name[1:]] if name.startswith("*") else TRITON_TYPE[name]
+
+
+# --- CUDA C -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _nvrtc() -> Any:
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+        return nvrtc
+    except (ImportError, RuntimeError, OSError) as e:
+        raise BackendError(f"nvrtc: cannot be loaded through CuPy ({e}). Install gputape[gpu].") from e
+
+
+def _build_cuda(variant: launch.Variant, arch: int) -> tuple[bytes, dict[str, Any]]:
+    nvrtc, kernel = _nvrtc(), variant.kernel
+    folders = [f"-I{p}" for p in (INCLUDE, Path(kernel.source).parent, *_cuda_headers())]
+    macros = [f"-D{name}={value}" for name, value in kernel.constants]
+    options = [f"--gpu-architecture=sm_{arch}", "--std=c++17", "-default-device", *folders, *macros]
+    program = nvrtc.createProgram(Path(kernel.source).read_text(), f"{Path(kernel.source).name}", (), ())
+    try:
+        nvrtc.compileProgram(program, options)
+        code = nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as e:
+        log = nvrtc.getProgramLog(program)
+        raise BackendError(
+            f"{kernel}: NVRTC refused it for sm_{arch} ({e}). Mend {kernel.source}:\n{log[:4000]}"
+        ) from None
+    finally:
+        nvrtc.destroyProgram(program)
+    code = code.ljust(-(-len(code) // 8) * 8, b"\0")  # CuPy's getCUBIN takes a final zero byte for a terminator
+    return code, {"name": kernel.name, "shared": 0, "threads": kernel.threads, "scratch_pointers": 0}
+
+
+@cache
+def _cuda_headers() -> tuple[Path, ...]:
+    """Folders with cuda_fp16.h: that of the CUDA runtime's wheel, or of a CUDA installation."""
+    roots = [os.environ.get("CUDA_PATH"), os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    found = [Path(r) / "include" for r in roots if r]
+    try:
+        import nvidia  # the namespace package of NVIDIA's wheels
+
+        found = [Path(p) / sub / "include" for p in nvidia.__path__ for sub in ("cuda_runtime", "cu13", "cu12")] + found
+    except ImportError:
+        pass
+    return tuple(p for p in found if (p / "cuda_fp16.h").exists())

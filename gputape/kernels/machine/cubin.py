@@ -1,0 +1,87 @@
+"""Kernels on a GPU: cubins loaded and launched by CuPy on its current stream.
+
+Written from the documentation of CuPy and Triton; not run on a GPU so far. All up to loading is tested by the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...errors import BackendError
+from .. import launch
+from .compile import Cubin, compiled
+
+PLAIN_SHARED = 48 << 10  # a kernel that needs more must ask for it
+
+
+def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
+    """Launch on CuPy's current stream. The promises of the wide variant are checked here, at every launch."""
+    plan = _plan(kernel)
+    types, wide, values = [], True, []
+    for name, arg in zip(plan, args, strict=True):
+        if isinstance(arg, float | int | np.int64):
+            value, kind = _scalar(arg)
+            wide = wide and (name not in kernel.divisible or arg % 16 == 0)
+        else:
+            value, kind = arg.data, "*" + str(arg.dtype)
+            wide = wide and value.ptr % 16 == 0
+        types.append(kind)
+        values.append(value)
+    key = (kernel, tuple(types), wide)
+    loaded = stream.functions.get(key)
+    if loaded is None:
+        loaded = stream.functions[key] = _load(compiled(launch.Variant(*key), stream.arch))
+    function, cubin = loaded
+    size = (*grid, 1, 1)[:3]
+    function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
+
+
+def _scalar(arg: Any) -> tuple[Any, str]:
+    """The value as C passes it, and its type; as `launch` documents."""
+    if isinstance(arg, float):
+        return np.float32(arg), "float32"
+    if isinstance(arg, np.int64):
+        return arg, "int64"
+    if not -(2**31) <= arg < 2**31:
+        raise BackendError(f"launch: {arg} does not fit in int32. Pass numpy.int64 and take it as a 64-bit argument.")
+    return np.int32(arg), "int32"
+
+
+@cache
+def _plan(kernel: launch.Kernel) -> tuple[str, ...]:
+    """Names of the run-time parameters."""
+    if kernel.route == "cuda":
+        from .host_build import parameters
+
+        return parameters(kernel.source, kernel.name)
+    from importlib import import_module
+
+    from .mode import triton
+
+    triton(interpreted=False)
+    names = getattr(import_module(kernel.source), kernel.name).arg_names
+    constants = dict(kernel.constants)
+    return tuple(n for n in names if n not in constants)
+
+
+def _load(cubin: Cubin) -> tuple[Callable[..., None], Cubin]:
+    import cupy
+    from cupy_backends.cuda.api import driver
+
+    module = cupy.cuda.function.Module()
+    try:
+        with open(cubin.path, "rb") as file:
+            module.load(file.read())
+        function = module.get_function(cubin.name)
+    except driver.CUDADriverError as e:
+        raise BackendError(
+            f"{cubin.name}: the driver refused the cubin ({e}). It may be older than the assembler: "
+            "update the driver, or set TRITON_PTXAS_BLACKWELL_PATH to an older ptxas."
+        ) from e
+    if cubin.shared > PLAIN_SHARED:
+        driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, cubin.shared)
+    return function, cubin

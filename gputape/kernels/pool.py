@@ -1,0 +1,74 @@
+"""Host side of the pooling kernels."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendError
+from .launch import FLOATS, Kernel, Variant, cuda, launch, need_kernel
+from .tiles import cdiv
+
+THREADS = 128
+ELEMENT = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+
+
+def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **window: Any) -> None:
+    """`ceil_mode` has done its work in the shape of `y`."""
+    sizes = _sizes("max_pool_nd", input.shape, y.shape, **window)
+    kernel = _kernel("max_pool2d", need_kernel("max_pool_nd", input))
+    _launch(rt, kernel, y.size, (y, index, rt.packed(input)), sizes)
+
+
+def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, ceil_mode: bool, **window: Any) -> None:
+    window = {k: window[k] for k in ("kernel_size", "stride", "padding", "dilation")}
+    sizes = _sizes("max_pool_nd_bwd", dx.shape, dy.shape, **window)
+    kernel = _kernel("max_pool2d_bwd", need_kernel("max_pool_nd_bwd", dy))
+    _launch(rt, kernel, dx.size, (dx, rt.packed(dy), rt.packed(index)), sizes)
+
+
+def _sizes(
+    op: str,
+    inner: tuple[int, ...],
+    outer: tuple[int, ...],
+    *,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """The integers that both kernels take after the element count; one spatial axis is a row of height 1."""
+    n = len(kernel_size)
+    if n > 2:
+        raise BackendError(f'{op}: no kernel for {n} spatial axes (has: 1 and 2). Use gt.device("cpu").')
+    one = (1,) * (2 - n)
+    pairs = (
+        one + inner[-n:],
+        one + outer[-n:],
+        one + kernel_size,
+        one + stride,
+        (0,) * (2 - n) + padding,
+        one + dilation,
+    )
+    return tuple(int(v) for pair in pairs for v in pair)
+
+
+def _launch(rt: Any, kernel: Kernel, total: int, arrays: tuple[Any, ...], sizes: tuple[int, ...]) -> None:
+    launch(kernel, (cdiv(total, THREADS),), (*arrays, np.int64(total), *sizes), rt.stream)
+
+
+@cache
+def _kernel(name: str, dtype: str) -> Kernel:
+    return cuda("pool", name, warps=THREADS // 32, ELEMENT=ELEMENT[dtype])
+
+
+VARIANTS = tuple(
+    Variant(_kernel(name, dtype), pointers + ("int64",) + ("int32",) * 12)
+    for dtype in FLOATS
+    for name, pointers in (
+        ("max_pool2d", (f"*{dtype}", "*int32", f"*{dtype}")),
+        ("max_pool2d_bwd", (f"*{dtype}", f"*{dtype}", "*int32")),
+    )
+)
