@@ -163,8 +163,7 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
     absent = object()
     if aliases:  # so that a required `dim` may be given as `axis`
         params = [
-            p.replace(default=_Default("_absent", None)) if p.name == "dim" and p.default is p.empty else p
-            for p in params
+            p.replace(default=Shown("_absent")) if p.name == "dim" and p.default is p.empty else p for p in params
         ]
         params = _open_defaults(params)
     named = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
@@ -191,11 +190,11 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
     return made
 
 
-class _Default:
+class Shown:
     """A default value that prints as a name in generated source."""
 
-    def __init__(self, source: str, value: Any) -> None:
-        self.source, self.value = source, value
+    def __init__(self, source: str) -> None:
+        self.source = source
 
     def __repr__(self) -> str:
         return self.source
@@ -207,7 +206,7 @@ def _open_defaults(params: list[inspect.Parameter]) -> list[inspect.Parameter]:
     for p in params:
         if p.kind is p.POSITIONAL_OR_KEYWORD:
             if seen and p.default is p.empty:
-                p = p.replace(default=_Default("_absent", None))
+                p = p.replace(default=Shown("_absent"))
             seen = seen or p.default is not p.empty
         out.append(p)
     return out

@@ -7,7 +7,6 @@ the prefix. So a tape is a value: fork it, keep it, take two gradients of one pr
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -149,23 +148,28 @@ class NodeId(int):
 class Store:
     """The growing list that tapes share."""
 
-    __slots__ = ("lock", "nodes")
+    __slots__ = ("nodes",)
 
     def __init__(self, nodes: list[Node]) -> None:
-        self.nodes, self.lock = nodes, threading.Lock()
+        self.nodes = nodes
 
 
 def append(store: Store, n: int, node: Node) -> Store:
-    """The store that holds the first `n` nodes of `store` and then `node`: the same if it ends there, else a copy."""
+    """The store that holds the first `n` nodes of `store` and then `node`: the same if it ends there, else a copy.
+
+    Without a lock: of two threads that append to one end, the second finds its node one place too far, and copies. The
+    stray node is on no tape.
+    """
     nodes = store.nodes
-    with store.lock:
-        if len(nodes) == n:
-            nodes.append(node)
+    if len(nodes) == n:
+        nodes.append(node)
+        if nodes[n] is node:
             return store
     return Store([*nodes[:n], node])
 
 
 def node_id(i: int, node: Node) -> NodeId:
+    """The id of `node` at place `i`."""
     made = NodeId(i)
     made.uid = node.uid
     return made
@@ -564,7 +568,9 @@ class Append(Functions):
         n = self.n
         self.store = append(self.store, n, node)
         self.n = n + 1
-        return node_id(n, node)
+        made = NodeId(n)
+        made.uid = node.uid
+        return made
 
     def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
         made = self.extend(op, inputs, values)
@@ -574,6 +580,7 @@ class Append(Functions):
 
     def extend(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> NodeId:
         """Run an op and append its node."""
+        nodes, n = self.store.nodes, self.n
         avals: list[Any] = []
         arrays: list[Any] = []
         grad = False
@@ -582,7 +589,9 @@ class Append(Functions):
                 avals.append(None)
                 arrays.append(None)
             else:
-                made_by = self.node(op.name, i)
+                made_by = nodes[i] if type(i) is NodeId and i < n else self.node(op.name, i)
+                if type(i) is NodeId and made_by.uid != i.uid:
+                    self.node(op.name, i)
                 avals.append(made_by.at.out)
                 arrays.append(made_by.values[0])
                 if made_by.requires_grad:
@@ -592,7 +601,8 @@ class Append(Functions):
             return self.extend(op, self.cast_inputs(at, inputs), values)
         if op.view is not None and needs_copy(at, arrays[0]):
             return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values)
-        results = self.backend.call(at)(arrays)
+        call = self.backend.calls.get(at) or self.backend.call(at)
+        results = call(arrays)
         return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), _uid()))
 
     def output(self, i: int, k: int) -> int | None:
@@ -611,6 +621,10 @@ class Append(Functions):
         return inputs
 
     def aval(self, handle: Any) -> Aval:
+        if type(handle) is NodeId and handle < self.n:
+            node = self.store.nodes[handle]
+            if node.uid == handle.uid:
+                return node.at.out
         return self.node(self.name, handle).at.out
 
     def named(self, handle: Any, name: str) -> Any:

@@ -112,7 +112,9 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
             if i in values:
                 value = _backend.as_array(values[i], node.aval.dtype)
                 if value.shape != node.aval.shape:
-                    raise ShapeError(f"replay: leaf {i} is {node.aval}, the value has shape {value.shape}. Keep the shape.")
+                    raise ShapeError(
+                        f"replay: leaf {i} is {node.aval}, the value has shape {value.shape}. Keep the shape."
+                    )
             out, _ = out.leaf(value, node.name, node.requires_grad)
             continue
         F = Append(out, "replay")
@@ -121,6 +123,8 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
         else:
             F.extend(node.at.op, node.inputs, node.at.values)
         out = F.tape
+    for new, old in zip(out, tape, strict=True):
+        new.uid = old.uid  # the same program: its ids name the same nodes
     return out
 
 

@@ -22,6 +22,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import GputapeError, TapeError
+from .functions import Shown
 from .page import PAGE
 from .registry import Op, get, on_register
 from .tape import Append, Tape
@@ -254,11 +255,17 @@ def _program(found: Any, where: str) -> TapeM[Any]:
 def _methods(name: str, function: Callable[..., Any]) -> None:
     """Give `Tape` and `TapeM` the method `name`, which evaluates `function(F, …)` on an extension of the tape."""
     params = list(inspect.signature(function).parameters.values())[1:]
-
-    def on_tape(self: Tape, *args: Any, **kwargs: Any) -> tuple[Tape, Any]:
-        F = Append(self, name)
-        out = function(F, *args, **kwargs)
-        return F.tape, out
+    heads = [p if p.default is p.empty else p.replace(default=Shown(f"_{p.name}")) for p in params]
+    passed = [f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in params]
+    scope: dict[str, Any] = {f"_{p.name}": p.default for p in params} | {"_f": function, "_Append": Append}
+    exec(
+        f"def {name}({', '.join(['self', *(str(p.replace(annotation=p.empty)) for p in heads)])}):\n"
+        f"    F = _Append(self, {name!r})\n"
+        f"    out = _f({', '.join(['F', *passed])})\n"
+        f"    return F.tape, out\n",
+        scope,
+    )
+    on_tape: Any = scope[name]
 
     def program(*args: Any, **kwargs: Any) -> TapeM[Any]:
         return TapeM(lambda tape: _swap(on_tape(tape, *args, **kwargs)))

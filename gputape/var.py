@@ -281,6 +281,7 @@ class Recording(Functions):
 
     def __init__(self, retain: bool = False) -> None:
         self.backend = _backend.current()
+        self._calls = self.backend.calls
         self.nodes: list[Node] = []
         self.grad_enabled = True
         self.retain = retain
@@ -315,7 +316,8 @@ class Recording(Functions):
             return self.outputs(op, self.cast_inputs(at, inputs), values)
         if op.view is not None and needs_copy(at, arrays[0]):
             return self.outputs(op, (self.copy(inputs[0]), *inputs[1:]), values)
-        results = self.backend.call(at)(arrays)
+        call = self._calls.get(at) or self.backend.call(at)
+        results = call(arrays)
         grad = grad and at.differentiable and self.grad_enabled
         kept = None
         if grad:
@@ -324,7 +326,7 @@ class Recording(Functions):
             if op.saved_inputs:
                 self._pin(op, inputs)
         nodes = self.nodes
-        node = Node(at, tuple(ids), kept, grad, source_of_caller(4), 0)
+        node = Node(at, tuple(ids), kept, grad, source_of_caller(3), 0)
         i = len(nodes)
         nodes.append(node)
         if op.view is not None and inputs[0].node.cell is not None:
@@ -663,7 +665,9 @@ def updates() -> Functions:
 def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
     """Record the op if a recording is active, else compute it."""
     rec = _active.get()
-    return (EAGER if rec is None else rec).run(op, inputs, values)
+    if rec is None:
+        return EAGER.run(op, inputs, values)
+    return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
 
 
 def call(name: str, *args: Any, **kwargs: Any) -> Any:
