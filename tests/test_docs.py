@@ -32,6 +32,6 @@ def blocks():
                 yield pytest.param(code, id=f"{page.name}-{k}")
 
 
-@pytest.mark.parametrize("code", blocks())
+@pytest.mark.parametrize("code", list(blocks()))
 def test_python_in_the_pages_runs(code):
     exec(compile(code, "<page>", "exec"), {"__name__": "page"})
