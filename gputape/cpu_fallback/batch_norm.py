@@ -1,5 +1,9 @@
-"""Bodies of batch normalisation. Arrays (N, C, …) are worked on as tables: (N, C) where nothing is behind the channel,
-else one row per sample and channel; sums are products with ones."""
+"""Bodies of batch normalisation.
+
+An array (N, C, …) is worked on as (N, C, L). Sums are products with ones and dot products, several times as fast as
+`add.reduce`. Rounding the mean leaves a rest over; it is found from the centred values and enters the factors of each
+channel instead of taking another pass over the array.
+"""
 
 from __future__ import annotations
 
@@ -15,38 +19,45 @@ def _table(x: Any) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1], math.prod(x.shape[2:])
 
 
-def _sum_scratch(x: Aval) -> list[Aval]:
-    n, c, behind = _table(x)
-    return [Aval((behind,), x.dtype), Aval((n,), x.dtype), Aval((n, c), x.dtype)]
+def _beside(channels: Any, x: Any) -> Any:
+    """A value per channel, shaped to broadcast against `x`."""
+    return channels.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def _channel_sums(xp: Any, x: Any, out: Any, ones: list[Any]) -> None:
-    """out[c] = the sum of x[:, c, :] for a C-contiguous (N, C, L) array."""
-    behind, samples, partial = ones
-    n, c, length = x.shape
-    if length == 1:
-        xp.matmul(samples, x.reshape(n, c), out=out)
-        return
-    xp.matmul(x.reshape(n * c, length), behind, out=partial.reshape(n * c))
-    xp.matmul(samples, partial, out=out)
+class _Sums:
+    """Sums per channel over C-contiguous (N, C, L) arrays."""
 
+    @staticmethod
+    def scratch(x: Aval) -> list[Aval]:
+        n, c, length = _table(x)
+        return [Aval((n,), x.dtype), Aval((length,), x.dtype), Aval((n, c), x.dtype)]
 
-def _set_ones(xp: Any, ones: list[Any]) -> list[Any]:
-    xp.copyto(ones[0], 1)
-    xp.copyto(ones[1], 1)
-    return ones
+    def __init__(self, xp: Any, buffers: list[Any]) -> None:
+        self.xp = xp
+        self.samples, self.behind, self.partial = buffers
+        xp.copyto(self.samples, 1)
+        xp.copyto(self.behind, 1)
 
+    def of(self, x: Any, out: Any) -> None:
+        n, c, length = x.shape
+        if length == 1:
+            self.xp.matmul(self.samples, x.reshape(n, c), out=out)
+            return
+        self.xp.matmul(x.reshape(n * c, length), self.behind, out=self.partial.reshape(n * c))
+        self.xp.matmul(self.samples, self.partial, out=out)
 
-def _centre(xp: Any, y: Any, x: Any, mean: Any, rest: Any, ones: list[Any], count: int) -> None:
-    """y = x - mean[c], less what rounding the mean left over; `rest` is that."""
-    xp.subtract(x, mean.reshape(-1, *(1,) * (x.ndim - 2)), out=y.reshape(x.shape))
-    _channel_sums(xp, y, rest, ones)
-    xp.divide(rest, count, out=rest)
-    xp.subtract(y, rest[:, None], out=y)
+    def of_products(self, a: Any, b: Any, out: Any) -> None:
+        n, c, length = a.shape
+        if length == 1:
+            self.xp.multiply(a.reshape(n, c), b.reshape(n, c), out=self.partial)
+        else:
+            self.xp.vecdot(a, b, out=self.partial)
+        self.xp.matmul(self.samples, self.partial, out=out)
 
 
 def _train_scratch(input: Aval, *params: Any, eps: float) -> list[Aval]:
-    return [*_sum_scratch(input), Aval(input.shape, input.dtype), Aval(input.shape[1:2], input.dtype)]
+    channel = Aval(input.shape[1:2], input.dtype)
+    return [*_Sums.scratch(input), channel, channel]
 
 
 @scratch(_train_scratch)
@@ -65,34 +76,38 @@ def batch_norm_train(
 ) -> None:
     shape = _table(input)
     count = shape[0] * shape[2]
-    ones, squares, rest = _set_ones(xp, scratch[:3]), scratch[3].reshape(shape), scratch[4]
-    y = y.reshape(shape)
-    x = input
+    sums, (rest, factor) = _Sums(xp, scratch[:3]), scratch[3:]
     if not input.flags.c_contiguous:
-        xp.copyto(y.reshape(input.shape), input)
-        x = y
-    _channel_sums(xp, x.reshape(shape), mean, ones)
+        xp.copyto(y, input)
+        input = y
+    y, x = y.reshape(shape), input.reshape(shape)
+    sums.of(x, mean)
     xp.divide(mean, count, out=mean)
-    _centre(xp, y, x, mean, rest, ones, count)
+    xp.subtract(x, mean[:, None], out=y)
+    sums.of(y, rest)
+    xp.divide(rest, count, out=rest)
     xp.add(mean, rest, out=mean)
-    xp.multiply(y, y, out=squares)
-    _channel_sums(xp, squares, var, ones)
+    sums.of_products(y, y, var)
     xp.divide(var, count, out=var)
+    xp.multiply(rest, rest, out=factor)
+    xp.subtract(var, factor, out=var)
+    xp.maximum(var, 0, out=var)
     xp.add(var, eps, out=rstd)
     xp.sqrt(rstd, out=rstd)
     xp.divide(1, rstd, out=rstd)
-    factor = rstd
-    if weight is not None:
-        factor = rest
+    if weight is None:
+        xp.copyto(factor, rstd)
+    else:
         xp.multiply(rstd, weight, out=factor)
+    xp.multiply(rest, factor, out=rest)
+    xp.subtract(0 if bias is None else bias, rest, out=rest)
     xp.multiply(y, factor[:, None], out=y)
-    if bias is not None:
-        xp.add(y, bias[:, None], out=y)
+    xp.add(y, rest[:, None], out=y)
 
 
-def _bwd_scratch(dy: Aval, input: Aval, *rest: Any, needs: Any) -> list[Aval]:
+def _bwd_scratch(dy: Aval, input: Aval, *rest: Any, needs: tuple[bool, ...]) -> list[Aval]:
     channel = Aval(input.shape[1:2], input.dtype)
-    return [*_sum_scratch(input), input, input, input, channel, channel]
+    return [*_Sums.scratch(input), input, input, *[channel] * 4]
 
 
 @scratch(_bwd_scratch)
@@ -110,39 +125,43 @@ def batch_norm_bwd(
     needs: tuple[bool, ...],
     scratch: list[Any],
 ) -> None:
+    """With c = x - mean less its rest, per channel: dweight = rstd · Σ dy·c and
+    dx = rstd · weight · (dy - M(dy) - c · rstd² · M(dy · c))."""
     shape = _table(input)
     count = shape[0] * shape[2]
-    ones, (n, products, copy), (first, second) = (
-        _set_ones(xp, scratch[:3]),
-        [b.reshape(shape) for b in scratch[3:6]],
-        scratch[6:],
-    )
-    if dy.flags.c_contiguous:
-        dy = dy.reshape(shape)
-    else:
-        xp.copyto(copy.reshape(dy.shape), dy)
+    sums, (centred, copy, first, second, rest, scaled) = _Sums(xp, scratch[:3]), scratch[3:]
+    if not dy.flags.c_contiguous:
+        xp.copyto(copy, dy)
         dy = copy
-    _channel_sums(xp, dy, first, ones)
+    dy = dy.reshape(shape)
+    sums.of(dy, first)
     if dbias is not None:
         xp.copyto(dbias, first)
     if dx is None and dweight is None:
         return
-    _centre(xp, n, input, mean, second, ones, count)
-    xp.multiply(n, rstd[:, None], out=n)
-    xp.multiply(dy, n, out=products)
-    _channel_sums(xp, products, second, ones)
+    c = centred if dx is None else dx
+    xp.subtract(input, _beside(mean, input), out=c)
+    c = c.reshape(shape)
+    sums.of(c, rest)
+    xp.divide(rest, count, out=rest)
+    sums.of_products(dy, c, second)
+    xp.multiply(rest, first, out=scaled)
+    xp.subtract(second, scaled, out=second)
+    xp.multiply(second, rstd, out=second)
     if dweight is not None:
         xp.copyto(dweight, second)
     if dx is None:
         return
-    dx = dx.reshape(shape)
-    xp.divide(first, count, out=first)
-    xp.divide(second, count, out=second)
-    xp.subtract(dy, first[:, None], out=dx)
-    xp.multiply(n, second[:, None], out=n)
-    xp.subtract(dx, n, out=dx)
-    factor = rstd
-    if weight is not None:
-        factor = first
-        xp.multiply(rstd, weight, out=factor)
-    xp.multiply(dx, factor[:, None], out=dx)
+    xp.multiply(second, rstd, out=second)
+    xp.divide(second, -count, out=second)  # the slope of dy - M(dy) - … in c
+    xp.divide(first, -count, out=first)
+    xp.multiply(rest, second, out=rest)
+    xp.subtract(first, rest, out=first)
+    xp.multiply(c, second[:, None], out=c)
+    xp.add(c, dy, out=c)
+    xp.add(c, first[:, None], out=c)
+    if weight is None:
+        xp.multiply(c, rstd[:, None], out=c)
+    else:
+        xp.multiply(rstd, weight, out=second)
+        xp.multiply(c, second[:, None], out=c)

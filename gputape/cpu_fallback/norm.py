@@ -89,7 +89,7 @@ def _backward_scratch(
 ) -> list[Aval]:
     rows, cols = _extent(input, normalized_shape)
     table, row, col = (Aval(shape, input.dtype) for shape in ((rows, cols), (rows,), (cols,)))
-    return [table, table, table, row, row, row, col]
+    return [table, table, table, row, row, row, row, col]
 
 
 @scratch(_backward_scratch)
@@ -108,37 +108,49 @@ def layer_norm_bwd(
     needs: tuple[bool, ...],
     scratch: list[Any],
 ) -> None:
+    """With c = x - mean less its rest r, k = rstd² · M(dy · weight · c) and m = M(dy · weight):
+    dx = rstd · (dy · weight - m - c · k) and dweight = Σ rstd · dy · c; r enters by row, without another pass."""
     rows, cols = _extent(input, normalized_shape)
-    n, products, copy, first, second, ones_row, ones = scratch
+    c, products, copy, first, second, rest, ones_row, ones = scratch
     xp.copyto(ones, 1)
-    xp.copyto(ones_row, 1)
-    dy = _packed(xp, dy, copy)
+    dy, rstd = _packed(xp, dy, copy), rstd.reshape(rows)
     if dbias is not None:
+        xp.copyto(ones_row, 1)
         xp.matmul(ones_row, dy, out=dbias.reshape(cols))
     if dx is None and dweight is None:
         return
-    xp.subtract(input, _beside(mean, input), out=n.reshape(input.shape))
-    _recentre(xp, n, ones, first)
-    xp.multiply(n, rstd.reshape(rows, 1), out=n)
-    xp.multiply(dy, n, out=products)
+    xp.subtract(input, _beside(mean, input), out=c.reshape(input.shape))
+    xp.matmul(c, ones, out=rest)
+    xp.divide(rest, cols, out=rest)
+    xp.multiply(dy, c, out=products)
     if dweight is not None:
-        xp.matmul(ones_row, products, out=dweight.reshape(cols))
+        out = dweight.reshape(cols)
+        xp.matmul(rstd, products, out=out)
+        xp.multiply(rest, rstd, out=first)
+        xp.matmul(first, dy, out=ones)
+        xp.subtract(out, ones, out=out)
     if dx is None:
         return
-    w = ones if weight is None else weight.reshape(cols)
+    xp.copyto(ones, 1 if weight is None else weight.reshape(cols))
     dx = dx.reshape(rows, cols)
-    xp.matmul(dy, w, out=first)
-    xp.matmul(products, w, out=second)
-    xp.divide(first, cols, out=first)
+    xp.matmul(dy, ones, out=first)
+    xp.matmul(products, ones, out=second)
+    xp.multiply(first, rest, out=ones_row)
+    xp.subtract(second, ones_row, out=second)
+    xp.multiply(second, rstd, out=second)
+    xp.multiply(second, rstd, out=second)
     xp.divide(second, cols, out=second)
+    xp.divide(first, cols, out=first)
+    xp.multiply(rest, second, out=rest)
+    xp.subtract(first, rest, out=first)
+    xp.multiply(c, second[:, None], out=c)
     if weight is None:
-        xp.subtract(dy, first[:, None], out=dx)
+        xp.subtract(dy, c, out=dx)
     else:
-        xp.multiply(dy, w, out=dx)
-        xp.subtract(dx, first[:, None], out=dx)
-    xp.multiply(n, second[:, None], out=n)
-    xp.subtract(dx, n, out=dx)
-    xp.multiply(dx, rstd.reshape(rows, 1), out=dx)
+        xp.multiply(dy, ones, out=dx)
+        xp.subtract(dx, c, out=dx)
+    xp.subtract(dx, first[:, None], out=dx)
+    xp.multiply(dx, rstd[:, None], out=dx)
 
 
 def rms_norm(
@@ -169,7 +181,7 @@ def rms_norm_bwd(
     scratch: list[Any],
 ) -> None:
     rows, cols = _extent(input, normalized_shape)
-    n, products, copy, _, second, ones_row, ones = scratch
+    n, products, copy, _, second, _, ones_row, ones = scratch
     dy = _packed(xp, dy, copy)
     xp.multiply(input, _beside(rstd, input), out=n.reshape(input.shape))
     xp.multiply(dy, n, out=products)

@@ -150,7 +150,7 @@ def _batch_norm_rule(
         raise ArgumentError("batch_norm: running_mean and running_var go together. Give both or neither.")
     if not training and running_mean is None:
         raise ArgumentError(
-            "batch_norm: running_mean and running_var are missing, and training=False. Give both, or pass training=True."
+            "batch_norm: running_mean and running_var are missing, and training=False. Give both, or training=True."
         )
     if training and per_channel(input) == 1:
         raise ShapeError(
