@@ -40,28 +40,34 @@ def index_add(xp: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
     if y.ndim == 1:
         _add_at(xp, y, index, rows)
         return
-    places, sums = _sum_by_index(xp, index, rows)
+    places, sums = _sum_by_index(xp, index, rows, size)
     xp.moveaxis(y, dim, 0)[places] += sums
 
 
-def _sum_by_index(xp: Any, index: Any, rows: Any) -> tuple[Any, Any]:
-    """The distinct indices, and for each the sum of its rows, added one after the other in their order."""
-    order = xp.argsort(index, kind="stable")
+def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:
+    """The distinct indices (below `size`), and for each the sum of its rows, added one after the other."""
+    n = len(index)
+    keys = index.astype("uint16") if size <= 65536 else index  # sorted by radix, 20 times faster
+    order = xp.argsort(keys, kind="stable")
     ordered = index[order]
     starts = xp.flatnonzero(xp.concatenate((xp.ones(1, bool), ordered[1:] != ordered[:-1])))
-    counts = xp.diff(starts, append=len(index))
-    longest = int(counts.max())
-    if longest > len(starts):
-        return ordered[starts], xp.add.reduceat(rows[order], starts, axis=0)
-    # Short segments, many of them: add the second row of every segment to its first, then the third, …; with the
-    # longest segments in front, the rows of each round lie together and go to the front of the sums.
+    counts = xp.diff(starts, append=n)
+    if int(counts.max()) > len(starts):  # few long segments
+        return ordered[starts], xp.add.reduceat(rows.take(order, 0), starts, axis=0)
+    # Many short segments: the first row of every segment, the longest segment in front, then the second row of those
+    # that have one, and so on. Each of these runs is added to the front of the first.
     by_length = xp.argsort(-counts, kind="stable")
-    starts, negative = starts[by_length], -counts[by_length]
-    sums = rows[order[starts]]
-    for k in range(1, longest):
-        still = int(xp.searchsorted(negative, -k))  # those with more than k rows
-        sums[:still] += rows[order[starts[:still] + k]]
-    return ordered[starts], sums
+    place = xp.empty_like(by_length)
+    place[by_length] = xp.arange(len(starts))
+    rank = xp.arange(n) - xp.repeat(starts, counts)
+    runs = xp.bincount(rank)
+    layout = xp.empty_like(order)
+    layout[(xp.cumsum(runs) - runs)[rank] + xp.repeat(place, counts)] = order
+    rows, at = rows.take(layout, 0), len(starts)
+    for m in runs.tolist()[1:]:
+        rows[:m] += rows[at : at + m]
+        at += m
+    return ordered[starts[by_length]], rows[: len(starts)]
 
 
 def _add_at(xp: Any, flat: Any, places: Any, values: Any) -> None:
