@@ -1,4 +1,4 @@
-"""Cards of fused attention and its gradient. What users call is in `multi_head.py`."""
+"""Cards of fused attention and its gradient. What users call is in `sdpa.py` and `multi_head.py`."""
 
 from __future__ import annotations
 
@@ -207,7 +207,8 @@ def _bwd_vjp(
     are functions of the other inputs, and the result here is the whole derivative, so they get none.
     """
     a, b, c, e = grads
-    scale, dtype, shapes = at.attrs["scale"], at.ins[1].dtype, [None if i is None else i.shape for i in at.ins]
+    scale, dtype = at.attrs["scale"], at.ins[1].dtype
+    shapes: list[Any] = [None if i is None else i.shape for i in at.ins]
     mm = lambda x, z: None if x is None or z is None else F.mm_nd(x, z)  # noqa: E731 - absent cotangents
     mt = lambda x: None if x is None else transpose(F, x)  # noqa: E731
     scaled = lambda x: None if x is None else F.scale(x, scale)  # noqa: E731
