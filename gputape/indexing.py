@@ -54,14 +54,13 @@ def _plain(item: Any) -> Any:
         return item
     if isinstance(item, np.bool_):
         return bool(item)
+    found: Any = None
     if isinstance(item, Var | Cell):
         found = item.value if item.aval.dtype == "bool" else item
     elif isinstance(item, list | tuple) and not len(item):
         found = np.zeros(0, np.int64)
     elif isinstance(item, list | tuple | range) or hasattr(item, "shape") or hasattr(item, "__dlpack__"):
         found = as_array(item)
-    else:
-        found = None
     dtype = None if found is None else found.aval.dtype if isinstance(found, Var | Cell) else aval_of(found).dtype
     if dtype != "bool" and dtype not in INTS:
         raise DTypeError(
