@@ -49,6 +49,19 @@ OPERATORS |= {
     "Exp": lambda x: gt.exp(x),
     "Log": lambda x: gt.log(x),
     "Reciprocal": lambda x: gt.reciprocal(x),
+    "Sign": lambda x: gt.sign(x),
+    "Floor": lambda x: gt.floor(x),
+    "Ceil": lambda x: gt.ceil(x),
+    "Round": lambda x: gt.round(x),
+    "Sin": lambda x: gt.sin(x),
+    "Cos": lambda x: gt.cos(x),
+    "Erf": lambda x: gt.erf(x),
+    "IsNaN": lambda x: gt.isnan(x),
+    "Not": lambda x: gt.logical_not(x),
+    "And": lambda a, b: gt.logical_and(a, b),
+    "Or": lambda a, b: gt.logical_or(a, b),
+    "Sum": lambda *xs: reduce(gt.add, xs),
+    "Mean": lambda *xs: gt.mean(gt.stack(list(xs)), dim=0),
     "Relu": lambda x: gt.relu(x),
     "Sigmoid": lambda x: gt.sigmoid(x),
     "Tanh": lambda x: gt.tanh(x),
@@ -121,6 +134,11 @@ OPERATORS |= {
     "ReduceMean": _reduction(lambda x, **k: gt.mean(x, **k)),
     "ReduceMax": _reduction(lambda x, **k: gt.amax(x, **k)),
     "ReduceMin": _reduction(lambda x, **k: gt.amin(x, **k)),
+    "ReduceL1": _reduction(lambda x, **k: gt.sum(gt.abs(x), **k)),
+    "ReduceL2": _reduction(lambda x, **k: gt.sqrt(gt.sum(gt.square(x), **k))),
+    "ReduceSumSquare": _reduction(lambda x, **k: gt.sum(gt.square(x), **k)),
+    "ReduceLogSum": _reduction(lambda x, **k: gt.log(gt.sum(x, **k))),
+    "ReduceLogSumExp": _reduction(lambda x, dim, keepdim: gt.logsumexp(x, dim or tuple(range(x.ndim)), keepdim)),
 }
 
 
@@ -419,10 +437,25 @@ def LayerNormalization(x, scale, bias=None, *, axis=-1, epsilon=1e-5, stash_type
 
 
 @operator
+def RMSNormalization(x, scale, *, axis=-1, epsilon=1e-5, stash_type=1):
+    return gt.rms_norm(x, x.shape[axis % x.ndim :], scale, epsilon)
+
+
+@operator
+def GroupNormalization(x, scale, bias, *, num_groups, epsilon=1e-5, stash_type=1):
+    return gt.group_norm(x, num_groups, scale, bias, epsilon)
+
+
+@operator
+def InstanceNormalization(x, scale, bias, *, epsilon=1e-5):
+    return gt.instance_norm(x, weight=scale, bias=bias, eps=epsilon)
+
+
+@operator
 def BatchNormalization(x, scale, bias, mean, variance, *, epsilon=1e-5, momentum=0.9, training_mode=0):
-    y = gt.batch_norm(x, mean, variance, scale, bias, bool(training_mode), 1 - momentum, epsilon)
     if not training_mode:
-        return y
+        return gt.batch_norm(x, mean, variance, scale, bias, eps=epsilon)
+    y = gt.batch_norm(x, None, None, scale, bias, training=True, eps=epsilon)
     dims = (0, *range(2, x.ndim))  # the running variance is torch's without its correction
     now = gt.mean(x, dim=dims), gt.var(x, dim=dims, correction=0)
     return (y, *(gt.add(gt.mul(old, momentum), gt.mul(new, 1 - momentum)) for old, new in zip((mean, variance), now)))

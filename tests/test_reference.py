@@ -9,6 +9,7 @@ from reference import record
 import gputape as gt
 from gputape import registry
 from gputape.testing import apply, inputs_of
+from gputape.var import call
 
 OPS = [op for op in registry.ops() if op.torch]
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -19,7 +20,7 @@ def by_gputape(op, sample):
     inputs = inputs_of(op, sample)
     with gt.record() as tape:
         xs = [gt.leaf(x, copy=False) if isinstance(x, np.ndarray) else x for x in inputs]
-        result = apply(lambda **k: gt.var.call(op.name, **k), op, xs, sample.attrs)
+        result = apply(lambda **k: call(op.name, **k), op, xs, sample.attrs)
         outs = result if isinstance(result, tuple) else (result,)
         arrays = tuple(np.asarray(y.value) for y in outs)
         seeds = record.cotangents(op, sample, arrays)
@@ -98,6 +99,16 @@ def test_every_recorded_case_has_a_sample():
 def test_every_case_left_out_says_why():
     silent = [f"{op.name}: {s!r}" for op in OPS for s in op.samples if not s.torch and not s.why]
     assert not silent, f"{silent}: torch_=False without why_. Say how the result differs from PyTorch."
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS if not all(s.torch for s in op.samples)])
+def test_what_is_left_out_differs(op):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    for sample in op.samples:
+        if not sample.torch:
+            with pytest.raises((AssertionError, TypeError, RuntimeError)):
+                assert_same_reference(op, sample, record.evaluate(op, sample))
 
 
 def test_the_comparison_sees_a_wrong_value_a_wrong_gradient_and_a_wrong_dtype():

@@ -81,7 +81,6 @@ def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
     method = "a method takes its tensor by position"
     listed = "torch wants a tuple where an integer is fine here"
     narrow = "torch wants int64 indices where any integers are fine here"
-    scalar = "torch wants one axis where a scalar is fine here"
 
     def as_tuple(n: Any) -> Any:
         return (n,) if isinstance(n, int) else n
@@ -90,12 +89,28 @@ def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
         used = src[tuple(slice(n) for n in index.shape)] if index.ndim == src.ndim else src.reshape(-1)[: index.numel()]
         return torch.scatter_add(input, dim, index, used.reshape(index.shape))
 
-    def take_along_dim(input: Any, indices: Any, dim: Any = None) -> Any:
-        whole = input if input.ndim else input.reshape(1)
-        y = torch.take_along_dim(whole, indices if input.ndim else indices.reshape(1), dim)
-        return y if input.ndim else y.reshape(())
+    def statistics(norm: Callable[..., Any], switch: str) -> Callable[..., Any]:
+        def call(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, **k: Any) -> Any:
+            if running_mean is None:
+                return norm(input, None, None, weight, **k)
+            y = norm(input, running_mean.detach().clone(), running_var.detach().clone(), weight, **k)
+            if k.get(switch, switch == "use_input_stats"):
+                return y
+            shape = (-1, *(1,) * (input.ndim - 2))
+            slope = torch.rsqrt(running_var + k.get("eps", 1e-5)) * (1 if weight is None else weight.detach())
+            same = (input.detach() - running_mean.reshape(shape)) * slope.reshape(shape)
+            return y + (same - same.detach())  # zeros, through which the statistics get their gradients
 
+        return call
+
+    def total(input: Any, dtype: Any = None, **k: Any) -> Any:
+        return torch.sum(input if dtype is None or dtype.is_floating_point else input.detach(), dtype=dtype, **k)
+
+    no_gradient = "torch refuses a gradient to the running statistics, and writes to them"
     return {
+        "batch_norm": (no_gradient, statistics(nn.batch_norm, "training")),
+        "instance_norm": (no_gradient, statistics(nn.instance_norm, "use_input_stats")),
+        "sum": ("torch refuses an input that requires a gradient where the result is an integer", total),
         "expand": (method, lambda input, size: torch.Tensor.expand(input, size)),
         "detach": (method, lambda input: torch.Tensor.detach(input)),
         "reshape": (listed, lambda input, shape: torch.reshape(input, as_tuple(shape))),
@@ -108,7 +123,6 @@ def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
         "embedding": (narrow, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
         "one_hot": (narrow, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
         "scatter_add": ("torch's gradient fails where src is larger than index", scatter_add),
-        "take_along_dim": (scalar, take_along_dim),
     }
 
 
