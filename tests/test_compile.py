@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import gputape as gt
+from gputape import optim
 from gputape.plan import _pack
+from gputape.train.models import recipe
 from gputape.var import Cell, Var, updates
 
 
@@ -174,3 +176,39 @@ def test_a_failing_step_changes_nothing():
     with pytest.raises(gt.ShapeError):
         step(np.ones(3, "f"))
     assert a.item() == 1.0 and a.version == 0
+
+
+def training_step():
+    """The digits-mlp step: forward with dropout, cross entropy, backward, AdamW."""
+    gt.manual_seed(0)
+    model = recipe("digits-mlp").build()
+    opt = optim.AdamW(model.parameters(), lr=3e-3)
+
+    def step(x, y):
+        with gt.record() as tape:
+            loss = gt.cross_entropy(model(x), y)
+        opt.step(tape.backward(loss))
+        return loss
+
+    return model, opt, step
+
+
+@pytest.mark.parametrize("steps", [25])
+def test_the_digits_mlp_step_is_one_flat_program_that_trains_like_eager_bit_for_bit(steps):
+    rng = np.random.default_rng(0)
+    data = [(rng.uniform(size=(32, 1, 8, 8)).astype("f"), rng.integers(0, 10, 32)) for _ in range(steps)]
+    runs = []
+    for transform in (lambda f: f, gt.compile):
+        model, opt, step = training_step()
+        step = transform(step)
+        losses = []
+        for k, (x, y) in enumerate(data):
+            opt.lr = 3e-3 / (1 + k)
+            losses.append(float(step(x, y)))
+        state = [p.array.tobytes() for p in model.parameters()] + [repr(opt.state_dict())]
+        runs.append((losses, state, gt.generator().state))
+    assert runs[0] == runs[1]
+    assert len(set(runs[0][0])) == steps
+    assert len(step.plans) == 1
+    kinds = {step.plan.record[i].op for i in step.plan.live}
+    assert {"linear", "linear_bwd", "cross_entropy_index", "adam_update"} & kinds >= {"linear", "adam_update"}
