@@ -106,10 +106,40 @@ def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
     def total(input: Any, dtype: Any = None, **k: Any) -> Any:
         return torch.sum(input if dtype is None or dtype.is_floating_point else input.detach(), dtype=dtype, **k)
 
+    def reduced(loss: Any, weight: Any, reduction: str) -> Any:
+        loss = loss if weight is None else loss * weight
+        return loss if reduction == "none" else getattr(loss, reduction)()
+
+    def promoted(a: Any, b: Any) -> tuple[Any, Any]:
+        common = torch.promote_types(a.dtype, b.dtype)
+        return a.to(common), b.to(common)
+
+    def bce(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+        return reduced(nn.binary_cross_entropy(input, target, reduction="none"), weight, reduction)
+
+    def bce_with_logits(
+        input: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
+    ) -> Any:
+        input, target = promoted(input, target)
+        fixed = None if pos_weight is None else pos_weight.detach()
+        loss = nn.binary_cross_entropy_with_logits(input, target, reduction="none", pos_weight=fixed)
+        if pos_weight is not None:  # zeros, through which pos_weight gets its gradient
+            loss = loss + (pos_weight - fixed) * (target * nn.softplus(-input)).detach()
+        return reduced(loss, weight, reduction)
+
+    def huber(input: Any, target: Any, **k: Any) -> Any:
+        return nn.huber_loss(*promoted(input, target), **k)
+
     no_gradient = "torch refuses a gradient to the running statistics, and writes to them"
     return {
         "batch_norm": (no_gradient, statistics(nn.batch_norm, "training")),
         "instance_norm": (no_gradient, statistics(nn.instance_norm, "use_input_stats")),
+        "binary_cross_entropy": ("torch refuses a gradient to the weight", bce),
+        "binary_cross_entropy_with_logits": (
+            "torch refuses gradients to the weights, and takes the target's dtype where they differ",
+            bce_with_logits,
+        ),
+        "huber_loss": ("torch's gradient fails where the dtypes differ", huber),
         "sum": ("torch refuses an input that requires a gradient where the result is an integer", total),
         "expand": (method, lambda input, size: torch.Tensor.expand(input, size)),
         "detach": (method, lambda input: torch.Tensor.detach(input)),
