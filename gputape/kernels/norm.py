@@ -45,8 +45,10 @@ def _grid(kernel: Kernel, rows: int) -> tuple[int]:
 def _partial_sums(
     dy: Aval, input: Aval, *rest: Any, normalized_shape: tuple[int, ...], needs: Any, **attrs: Any
 ) -> list[Aval]:
+    """Σ dy · n and Σ dy per group of rows, the shift of each row's mean, and dx if nobody else wants it."""
     rows, cols = _extent(input, normalized_shape)
-    return [Aval((tiles.row_groups(rows)[0], cols), "float32")] * 2
+    partial = Aval((tiles.row_groups(rows)[0], cols), "float32")
+    return [partial, partial, Aval((rows,), "float32"), *([] if needs[0] else [input])]
 
 
 @scratch(_partial_sums)
@@ -68,16 +70,17 @@ def layer_norm_bwd(
     need_kernel("layer_norm_bwd", input)
     rows, cols = _extent(input, normalized_shape)
     dy, x, mean, rstd = (rt.packed(a) for a in (dy, input, mean, rstd))
-    if dx is not None:
-        kernel = _backward(weight is not None, *tiles.rows(cols))
-        w = rt.packed(weight) if weight is not None else x
-        launch(kernel, _grid(kernel, rows), (dx, dy, x, w, mean, rstd, rows, cols), rt.stream)
+    part_weight, part_bias, shift, *spare = scratch
+    kernel = _backward(weight is not None, *tiles.rows(cols))
+    w = rt.packed(weight) if weight is not None else x
+    dx = spare[0] if dx is None else dx
+    launch(kernel, _grid(kernel, rows), (dx, shift, dy, x, w, mean, rstd, rows, cols), rt.stream)
     if dweight is None and dbias is None:
         return
     groups, group = tiles.row_groups(rows)
     across = tiles.cdiv(cols, tiles.COLUMNS)
-    launch(AFFINE, (across, groups), (*scratch, dy, x, mean, rstd, rows, cols, group), rt.stream)
-    for out, part in ((dweight, scratch[0]), (dbias, scratch[1])):
+    launch(AFFINE, (across, groups), (part_weight, part_bias, dy, x, mean, shift, rstd, rows, cols, group), rt.stream)
+    for out, part in ((dweight, part_weight), (dbias, part_bias)):
         if out is not None:
             launch(SUM_GROUPS, (across,), (out, part, groups, cols), rt.stream)
 
@@ -124,9 +127,9 @@ def _variants() -> list[Variant]:
                     types = (x, stat, stat, x, x, x, *sizes, "float32")
                     found.append(Variant(_forward(*affine, *tile), types, wide))
                 for has_weight in (True, False):
-                    types = (x, x, x, x, stat, stat, *sizes)
+                    types = (x, stat, x, x, x, stat, stat, *sizes)
                     found.append(Variant(_backward(has_weight, *tile), types, wide))
-            found.append(Variant(AFFINE, (stat, stat, x, x, stat, stat, *sizes, "int32"), wide))
+            found.append(Variant(AFFINE, (stat, stat, x, x, stat, stat, stat, *sizes, "int32"), wide))
             found.append(Variant(SUM_GROUPS, (x, stat, *sizes), wide))
     return found
 

@@ -30,5 +30,5 @@ def relu_bwd(
     inside = at < n
     dy = tl.load(dy_ptr + at, mask=inside, other=0.0)
     y = tl.load(y_ptr + at, mask=inside, other=0.0)
-    dx = tl.where(y <= 0, 0.0, dy)
+    dx = tl.where(y == 0, 0.0, dy)
     tl.store(dx_ptr + at, dx.to(dy.dtype), mask=inside)

@@ -31,21 +31,29 @@ def layer_norm(
         total += tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
     mean = tl.sum(total, axis=1) / cols
 
+    # The rounded mean of values far from 0 is off by much of their spread: `shift` is what it lacks.
+    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, cols, BLOCK_COLS):
+        inside = row_inside[:, None] & (col[None, :] < cols - start)
+        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+        total += tl.where(inside, x - mean[:, None], 0.0)
+    shift = tl.sum(total, axis=1) / cols
+
     square = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for start in range(0, cols, BLOCK_COLS):
         inside = row_inside[:, None] & (col[None, :] < cols - start)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        centred = tl.where(inside, x - mean[:, None], 0.0)
+        centred = tl.where(inside, x - mean[:, None] - shift[:, None], 0.0)
         square += centred * centred
     rstd = 1.0 / tl.sqrt(tl.sum(square, axis=1) / cols + eps)
 
-    tl.store(mean_ptr + row, mean, mask=row_inside)
+    tl.store(mean_ptr + row, mean + shift, mask=row_inside)
     tl.store(rstd_ptr + row, rstd, mask=row_inside)
     for start in range(0, cols, BLOCK_COLS):
         col_inside = col < cols - start
         inside = row_inside[:, None] & col_inside[None, :]
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        y = (x - mean[:, None]) * rstd[:, None]
+        y = (x - mean[:, None] - shift[:, None]) * rstd[:, None]
         if HAS_WEIGHT:
             y = y * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
         if HAS_BIAS:
@@ -56,6 +64,7 @@ def layer_norm(
 @triton.jit
 def layer_norm_bwd_input(
     dx_ptr,  # out (rows, cols) float
+    shift_ptr,  # out (rows) float32: what the rounded mean lacks
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
@@ -67,7 +76,7 @@ def layer_norm_bwd_input(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
-    """dx = rstd · (g - mean(g) - n · mean(g · n)) with g = dy · weight and n = (x - mean) · rstd."""
+    """dx = rstd · (g - mean(g) - n · mean(g · n)) with g = dy · weight and n = (x - mean - shift) · rstd."""
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     col = tl.arange(0, BLOCK_COLS)
     row_inside = row < rows
@@ -76,7 +85,8 @@ def layer_norm_bwd_input(
     rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
 
     sum_g = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
-    sum_gn = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    sum_x = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    sum_gx = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for start in range(0, cols, BLOCK_COLS):
         col_inside = col < cols - start
         inside = row_inside[:, None] & col_inside[None, :]
@@ -84,10 +94,15 @@ def layer_norm_bwd_input(
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         if HAS_WEIGHT:
             g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        centred = tl.where(inside, x - mean, 0.0)
         sum_g += g
-        sum_gn += g * (x - mean) * rstd
+        sum_x += centred
+        sum_gx += g * centred
+    shift = tl.sum(sum_x, axis=1) / cols
+    tl.store(shift_ptr + row, shift, mask=row_inside)
+    shift = shift[:, None]
     mean_g = (tl.sum(sum_g, axis=1) / cols)[:, None]
-    mean_gn = (tl.sum(sum_gn, axis=1) / cols)[:, None]
+    mean_gn = ((tl.sum(sum_gx, axis=1) / cols)[:, None] - shift * mean_g) * rstd
 
     for start in range(0, cols, BLOCK_COLS):
         col_inside = col < cols - start
@@ -96,7 +111,7 @@ def layer_norm_bwd_input(
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         if HAS_WEIGHT:
             g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
-        dx = rstd * (g - mean_g - (x - mean) * rstd * mean_gn)
+        dx = rstd * (g - mean_g - (x - mean - shift) * rstd * mean_gn)
         tl.store(dx_ptr + at + start, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 
 
@@ -107,6 +122,7 @@ def layer_norm_bwd_affine(
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     mean_ptr,  # in (rows) float32
+    shift_ptr,  # in (rows) float32
     rstd_ptr,  # in (rows) float32
     rows,
     cols,
@@ -125,10 +141,11 @@ def layer_norm_bwd_affine(
         inside = row_inside[:, None] & col_inside[None, :]
         at = row[:, None].to(tl.int64) * cols + col[None, :]
         mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+        shift = tl.load(shift_ptr + row, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
         dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        sum_weight += dy * (x - mean) * rstd
+        sum_weight += dy * (x - mean - shift) * rstd
         sum_bias += dy
     out = tl.program_id(1).to(tl.int64) * cols + col
     tl.store(part_weight_ptr + out, tl.sum(sum_weight, axis=0), mask=col_inside)

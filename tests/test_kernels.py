@@ -1,0 +1,256 @@
+"""The GPU kernels, run on `emulated` against the float64 bodies of `cpu`."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, by whichever test comes first
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
+
+import gputape as gt
+from gputape import kernels, registry
+from gputape import backend as backends
+from gputape.backend import NP_DTYPE, Backend, aval_of
+from gputape.functions import Execute
+from gputape.kernels import tiles
+from gputape.samples import Sample, t
+from gputape.testing import apply, inputs_of
+from gputape.var import call
+
+EMULATED, CPU = backends.backend("emulated"), backends.backend("cpu")
+FLOATS = ("float32", "float16", "bfloat16")
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+# Around the edges of the tiles; the cards' own samples are small.
+EDGES = {
+    "relu": [Sample(t(n)) for n in (1, 1023, 1024, 1025, 2053)],
+    "layer_norm": [
+        Sample(t(rows, cols), t(cols), t(cols), normalized_shape=cols)
+        for rows, cols in ((15, 63), (16, 64), (17, 65), (5, 256), (3, 257), (2, 1024), (2, 1025), (1, 4097), (67, 3))
+    ],
+    "mm_nd": [
+        Sample(t(m, k), t(k, n))
+        for m, k, n in ((31, 64, 32), (32, 63, 33), (33, 65, 31), (128, 17, 128), (129, 16, 127), (131, 67, 137))
+    ]
+    + [Sample(t(130, 40, layout="transposed"), t(40, 129, layout="transposed")), Sample(t(3, 1, 33, 5), t(2, 5, 34))],
+    "max_pool_nd": [
+        Sample(t(1, 1, n, 129, fill="distinct"), kernel_size=(2, 3), stride=(1, 2), padding=(1, 1))
+        for n in (1, 2, 7)
+        if registry._ops.get("max_pool_nd")
+    ],
+}
+OPS = [op for op in registry.ops() if op.name in EMULATED.bodies and op.samples and op.compose is None]
+CASES = [
+    pytest.param(op, s, dtype, id=f"{op.name}-{k}-{dtype}")
+    for op in OPS
+    for k, s in enumerate((*op.samples, *EDGES.get(op.name, ())))
+    for dtype in FLOATS
+    if dtype == "float32" or k < len(op.samples)
+]
+
+
+def inputs_in(op, sample, dtype):
+    """The sample's arrays with float32 replaced by `dtype`; other dtypes stay what they are."""
+    declared = {getattr(x, "dtype", None) for x in sample.inputs} - {None}
+    with np.errstate(over="ignore"):  # float16 ends at 65504
+        return inputs_of(op, sample, None if declared & {"float64", "bfloat16", "float16"} else dtype)
+
+
+def outputs(backend, op, inputs, attrs):
+    """All outputs of a primitive op on a backend."""
+    at = op.at(tuple(None if x is None else aval_of(x) for x in inputs), op.values(attrs))
+    return backend.call(at)(tuple(inputs))
+
+
+def exempt(inputs):
+    """Why a kernel refuses these inputs, or None: float64 and integers stay on the CPU."""
+    kinds = {str(x.dtype) for x in inputs if x is not None}
+    return None if kinds <= set(FLOATS) else f"no kernel for {sorted(kinds - set(FLOATS))[0]}"
+
+
+def widened(x):
+    return x if x is None or x.dtype.kind in "iub" else x.astype(np.float64)
+
+
+def assert_close(found, exact, inputs, factor=4):
+    """Rounding of the output's dtype times the longest sum behind an element, relative to the largest element."""
+    assert found.shape == exact.shape
+    if found.dtype.kind in "iub":
+        np.testing.assert_array_equal(found, exact)
+        return
+    longest = max([x.size for x in inputs if x is not None] + [1])
+    tol = factor * (EPS[str(found.dtype)] + EPS["float32"] * np.sqrt(longest))
+    scale = np.nanmax(np.abs(np.where(np.isfinite(exact), exact, 0.0)), initial=1.0)
+    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=tol, atol=tol * scale)
+
+
+@pytest.mark.parametrize("op, sample, dtype", CASES)
+def test_kernel_agrees_with_the_float64_body_and_reruns_bit_for_bit(op, sample, dtype):
+    inputs = inputs_in(op, sample, dtype)
+    reason = exempt(inputs)
+    if reason:
+        with pytest.raises(gt.BackendError, match=reason):
+            outputs(EMULATED, op, inputs, sample.attrs)
+        return
+    before = [None if x is None else x.copy() for x in inputs]
+    found = outputs(EMULATED, op, inputs, sample.attrs)
+    again = outputs(EMULATED, op, inputs, sample.attrs)  # the programs run in another order
+    exact = outputs(CPU, op, [widened(x) for x in inputs], sample.attrs)
+    for y, twin, e in zip(found, again, exact, strict=True):
+        assert y.tobytes() == twin.tobytes()
+        assert_close(y, e, inputs)
+    for x, b in zip(inputs, before, strict=True):
+        assert x is None or x.tobytes() == b.tobytes()
+
+
+class Mixed(Backend):
+    """The kernels, and the cpu bodies of the ops around them that have no kernel yet (float32 only)."""
+
+    def __init__(self):
+        self.name, self.xp, self.widens, self.calls = "mixed", EMULATED.xp, False, {}
+        on_numpy = {n: self._numpy(b) for n, b in CPU.bodies.items()}
+        self.bodies = on_numpy | EMULATED.bodies
+
+    @staticmethod
+    def _numpy(body):
+        def run(rt, *arrays, **attrs):
+            return body(np, *arrays, **attrs)
+
+        run.__dict__.update(body.__dict__)
+        return run
+
+
+backends._backends["mixed"] = Mixed()
+
+GRADIENTS = [
+    pytest.param(op, s, id=f"{op.name}-{k}")
+    for op in OPS
+    for k, s in enumerate((*op.samples, *EDGES.get(op.name, ())))
+    if s.grad and op.vjp is not None and not exempt(inputs_of(op, s)) and "bfloat16" not in repr(s)
+]
+
+
+@pytest.mark.parametrize("op, sample", GRADIENTS)
+def test_gradients_through_kernels_agree_with_float64(op, sample):
+    inputs = inputs_of(op, sample)
+    present = [k for k, x in enumerate(inputs) if x is not None]
+
+    def f(*xs):
+        full = [None] * len(inputs)
+        for k, x in zip(present, xs, strict=True):
+            full[k] = x
+        return apply(lambda *a, **k: call(op.name, *a, **k), op, full, sample.attrs)
+
+    def gradients(device, arrays):
+        with gt.device(device):
+            y, pull = gt.vjp(f, *arrays)
+            cotangent = np.random.default_rng(7).standard_normal(np.shape(y)).astype(np.float32)
+            return pull(cotangent.astype(y.dtype))
+
+    args = [inputs[k] for k in present]
+    for dx, exact in zip(gradients("mixed", args), gradients("cpu", [widened(x) for x in args]), strict=True):
+        assert dx.dtype == np.float32
+        assert_close(np.asarray(dx), np.asarray(exact), args, factor=16)
+
+
+def test_only_needed_gradients_are_computed():
+    op = registry.get("layer_norm_bwd")
+    x, w = np.float32([[1, 2, 4], [0, -1, 5]]), np.float32([1, 2, 3])
+    _, mean, rstd = outputs(EMULATED, registry.get("layer_norm"), (x, w, w), {"normalized_shape": (3,)})
+    dy = np.float32([[1, 0, 2], [3, 1, 1]])
+    full = outputs(EMULATED, op, (dy, x, w, mean, rstd), {"normalized_shape": (3,), "needs": (True, True, True)})
+    for k in range(3):
+        needs = tuple(i == k for i in range(3))
+        part = outputs(EMULATED, op, (dy, x, w, mean, rstd), {"normalized_shape": (3,), "needs": needs})
+        assert [p is not None for p in part] == list(needs)
+        assert part[k].tobytes() == full[k].tobytes()
+
+
+def test_views_need_no_kernel():
+    F = Execute(EMULATED)
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    y = F.permute(x, (2, 0, 1))
+    assert np.shares_memory(x, y) and np.array_equal(y, x.transpose(2, 0, 1))
+    assert F.expand(np.empty((0, 1), NP_DTYPE["bfloat16"]), (0, 5)).shape == (0, 5)
+
+
+def test_a_missing_kernel_is_named():
+    with pytest.raises(gt.BackendError, match=r"add: no body on 'emulated'.*gputape/kernels"):
+        Execute(EMULATED).add(np.float32([1]), np.float32([2]))
+
+
+def test_every_host_function_is_an_op():
+    assert {name for name in EMULATED.bodies} <= {op.name for op in registry.ops()} | {"max_pool_nd", "max_pool_nd_bwd"}
+
+
+# --- tiles ------------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_are_powers_of_two_and_cover_every_shape():
+    assert [tiles.power_of_2(n) for n in (0, 1, 2, 3, 1024, 1025)] == [1, 1, 2, 4, 1024, 2048]
+    for cols in range(1, 5000, 7):
+        rows, block, warps = tiles.rows(cols)
+        assert rows * block <= 4096 and block >= min(cols, 4096) and warps in (4, 8)
+    for n in (0, 1, 31, 32, 33, 2047, 2048, 2049, 10**6):
+        groups, per_group = tiles.row_groups(n)
+        assert 1 <= groups <= 64 and groups * per_group >= n and per_group % 16 == 0
+
+
+# --- the device code --------------------------------------------------------------------------------------------------
+
+DEVICE_FILES = sorted((Path(kernels.__file__).parent / "triton").glob("*.py"))
+
+
+def slips(tree):
+    """What a device file must not do: block masks joined by Python's and/or/not, a masked load without `other`, a dot
+    without its input precision, a floating-point atomic."""
+    for node in ast.walk(tree):
+        where = f"line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.BoolOp) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
+            yield f"{where}: and/or/not on blocks"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            given = {k.arg for k in node.keywords}
+            if node.func.attr == "load" and (len(node.args) > 1 or ("mask" in given and "other" not in given)):
+                yield f"{where}: masked load without other="
+            if node.func.attr == "dot" and "input_precision" not in given:
+                yield f"{where}: dot without input_precision="
+            if node.func.attr.startswith("atomic_") and node.func.attr != "atomic_min":
+                yield f"{where}: {node.func.attr}"
+        if isinstance(node, ast.Compare) and len(node.ops) > 1:
+            yield f"{where}: chained comparison"
+
+
+@pytest.mark.parametrize("path", DEVICE_FILES, ids=lambda p: p.stem)
+def test_device_code_keeps_the_grammar(path):
+    assert list(slips(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a = m and n",
+        "a = not m",
+        "x = tl.load(p, mask=m)",
+        "x = tl.load(p, m)",
+        "y = tl.dot(a, b)",
+        "tl.atomic_add(p, x)",
+        "a = 0 <= i < n",
+    ],
+)
+def test_the_grammar_check_sees(source):
+    assert list(slips(ast.parse(source)))
+
+
+def test_device_folders_hold_device_code_only():
+    names = {p.name for p in (Path(kernels.__file__).parent / "cuda").iterdir() if not p.name.startswith("__")}
+    assert {Path(n).suffix for n in names} <= {".cu", ".h"}
+    for path in DEVICE_FILES:
+        tree = ast.parse(path.read_text())
+        kinds = {type(node) for node in tree.body} - {ast.Expr, ast.Import, ast.FunctionDef}
+        assert not kinds, f"{path.name}: {kinds}"
