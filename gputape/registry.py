@@ -129,7 +129,11 @@ class Op:
         except TypeError:  # a list among the attributes
             values = tuple(map(_hashable, values))
             key = (avals, values, *map(type, values))
-            found = self.memo.get(key)
+            try:
+                found = self.memo.get(key)
+            except TypeError:
+                self._refuse_arrays(values)
+                raise
         if found is None:
             found = self._resolve(avals, values)
             if len(self.memo) >= 4096:  # shapes that never repeat must not pile up
@@ -137,7 +141,20 @@ class Op:
             self.memo[key] = found
         return found
 
+    def _refuse_arrays(self, values: tuple[Any, ...]) -> None:
+        for name, value in zip(self.attrs, values, strict=True):
+            if hasattr(value, "shape"):
+                raise ArgumentError(
+                    f"{self.name}: {name} is an array of shape {value.shape}, but an option is a plain Python value. "
+                    f"Pass a number, for example {name}=float(value)."
+                )
+
     def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
+        if self.public and not self.variadic and None in avals:
+            defaults = {p.name: p.default for p in self.params}
+            for name, a in zip(self.inputs, avals, strict=True):
+                if a is None and defaults[name] is inspect.Parameter.empty:
+                    raise ArgumentError(f"{self.name}: {name} is None. Pass an array.")
         attrs = dict(zip(self.attrs, values, strict=True))
         casts = self._casts(avals)
         if casts is not None:

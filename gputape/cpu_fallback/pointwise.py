@@ -9,7 +9,7 @@ from typing import Any
 from ..aval import ITEMSIZE, Aval
 from ..backend import NARROW, scratch
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 15
 
 
 def _blocks(arrays: tuple[Any, ...], buffers: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

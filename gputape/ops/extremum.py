@@ -149,8 +149,9 @@ def _max_compose(name: str) -> Callable[..., Any]:
             return F.op(f"{name}_total", input)
         shape = F.aval(input).shape
         if not shape:
-            return ValuesIndices(F.op(f"{name}_total", input), F.op(f"arg{name}", input))
-        indices = F.op(f"arg{name}", input, dim=dim, keepdim=True)
+            return ValuesIndices(F.op(f"{name}_total", input), F.const(0, "int64"))
+        ranked = F.cast(input, "uint8") if F.aval(input).dtype == "bool" else input
+        indices = F.op(f"arg{name}", ranked, dim=dim, keepdim=True)
         values = F.gather(input, dim, indices)
         if keepdim:
             return ValuesIndices(values, indices)
@@ -203,6 +204,7 @@ for _name, _plain, _which in _EXTREMA:
             Sample(_TIES, dim=1, grad_=False),
             Sample(_TIES, grad_=False),
             Sample(t(5, 3, dtype="int64", fill="ints", low=0, high=3), dim=1),
+            Sample(t(5, 3, dtype="bool", fill="bool"), dim=1),
         ),
         errors=(Bad(ShapeError, "out of range", t(5, 3), dim=2), _EMPTY),
         torch=f"torch.{_name}",
