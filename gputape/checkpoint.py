@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], **about: Any) 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as pack
 
     path = Path(path)
     packed = {name: np.ascontiguousarray(as_array(unwrap(a))) for name, a in arrays.items()}
@@ -31,10 +32,11 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, Any], **about: Any) 
     text = json.dumps({"format": FORMAT, **about}, sort_keys=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(packed, part, metadata={"gputape": text})
+        part.write_bytes(pack(packed, metadata={"gputape": text}))
         os.replace(part, path)
     except Exception as e:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise CheckpointError(f"checkpoint: cannot write {path} ({e}). Choose another folder.") from e
 
 

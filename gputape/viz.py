@@ -31,16 +31,21 @@ def _tidy(axes: Any) -> None:
     axes.set_axisbelow(True)
 
 
-def loss_curve(path: str | Path, epochs: Sequence[int], loss: Sequence[float], accuracy: Sequence[float]) -> None:
+def loss_curve(
+    path: str | Path, epochs: Sequence[int], loss: Sequence[float], accuracy: Sequence[float], title: str
+) -> None:
     """Training loss (left axis, logarithmic) and accuracy in percent (right axis) by epoch."""
     figure = _figure(6.4, 4.0)
     left = figure.add_subplot()
     _tidy(left)
-    left.semilogy(epochs, loss, color=BLUE, linewidth=1.8, label="loss")
-    left.set(xlabel="epoch", ylabel="cross entropy (nats)", title="Training loss and accuracy")
+    style = {"linewidth": 1.8, "marker": "o" if len(epochs) < 4 else None}
+    left.semilogy(epochs, loss, color=BLUE, **style)
+    for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        axis(lambda value, position: f"{value:g}")
+    left.set(xlabel="epoch", ylabel="cross entropy (nats)", title=title)
     left.yaxis.label.set_color(BLUE)
     right = left.twinx()
-    right.plot(epochs, [100 * a for a in accuracy], color=ORANGE, linewidth=1.8, label="accuracy")
+    right.plot(epochs, [100 * a for a in accuracy], color=ORANGE, **style)
     right.set(ylabel="training accuracy (%)", ylim=(None, 100.5))
     right.yaxis.label.set_color(ORANGE)
     right.spines["top"].set_visible(False)
@@ -48,7 +53,7 @@ def loss_curve(path: str | Path, epochs: Sequence[int], loss: Sequence[float], a
     figure.savefig(path)
 
 
-def confusion_matrix(path: str | Path, counts: Any, title: str = "Confusion matrix, test images") -> None:
+def confusion_matrix(path: str | Path, counts: Any, title: str) -> None:
     """Counts (true class, predicted class) as a table; the colour of a cell is its share of the row."""
     counts = np.asarray(counts)
     n = len(counts)

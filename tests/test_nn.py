@@ -176,7 +176,7 @@ def test_weights_depend_on_the_seed_alone():
 
 
 def assert_uniform(values, bound):
-    """Within ±bound, and with the variance of a uniform distribution to five standard errors (σ of u² is 0.3·bound²)."""
+    """Within ±bound, and of a uniform distribution's variance to five standard errors (σ of u² is 0.3·bound²)."""
     assert np.abs(values).max() <= bound
     np.testing.assert_allclose((values**2).mean(), bound**2 / 3, atol=5 * 0.3 * bound**2 / np.sqrt(values.size))
     assert abs(values.mean()) < 5 * bound / np.sqrt(3 * values.size)

@@ -1,4 +1,4 @@
-"""Bodies of the optimizer updates. Outputs may be the memory of the inputs: each element is read before it is written."""
+"""Bodies of the optimizer updates. Outputs may be the memory of inputs: each element is read before it is written."""
 
 from __future__ import annotations
 

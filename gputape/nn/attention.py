@@ -23,8 +23,8 @@ class MultiheadAttention(Module):
     Parameter names and shapes are PyTorch's: `in_proj_weight` (3·E, E), or `q_proj_weight`, `k_proj_weight`,
     `v_proj_weight` where kdim or vdim differ from E; `in_proj_bias` (3·E); `out_proj.weight`, `out_proj.bias`.
 
-    Masks have PyTorch's polarity for this module, which is the opposite of `gt.scaled_dot_product_attention`'s: True means
-    *may not* attend. A query that may attend to nothing gets zeros.
+    Masks have PyTorch's polarity for this module, which is the opposite of `gt.scaled_dot_product_attention`'s: True
+    means *may not* attend. A query that may attend to nothing gets zeros.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class MultiheadAttention(Module):
         mask = self._mask(attn_mask, key_padding_mask, q.shape, k.shape, batched, is_causal)
         y, weights = self._attend(q, k, v, mask, need_weights)
         n, h, length, d = y.shape
+        shape: tuple[int, ...]
         if not batched:
             order, shape = (0, 2, 1, 3), (length, h * d)
         elif self.batch_first:

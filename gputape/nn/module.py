@@ -166,7 +166,7 @@ class Module:
         found: dict[str, Cell] = {}
         for path, module in self._walk(""):
             own = vars(module).items()
-            cells = [(n, v) for n, v in own if isinstance(v, Parameter)]
+            cells: list[tuple[str, Cell]] = [(n, v) for n, v in own if isinstance(v, Parameter)]
             cells += [(n, v) for n, v in own if isinstance(v, Buffer) and v.persistent]
             found |= {f"{path}.{n}" if path else n: v for n, v in cells}
         return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..var import call
+from ..var import call, updates
 from . import init
 from .module import Buffer, Module, Parameter, zeros
 
@@ -62,9 +63,9 @@ class _BatchNorm(Module):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = Parameter(zeros(num_features)) if affine else None
         self.bias = Parameter(zeros(num_features)) if affine else None
-        self.running_mean = Buffer(zeros(num_features)) if track_running_stats else None
-        self.running_var = Buffer(zeros(num_features)) if track_running_stats else None
-        self.num_batches_tracked = Buffer(np.zeros((), np.int64)) if track_running_stats else None
+        self.running_mean: Any = Buffer(zeros(num_features)) if track_running_stats else None
+        self.running_var: Any = Buffer(zeros(num_features)) if track_running_stats else None
+        self.num_batches_tracked: Any = Buffer(np.zeros((), np.int64)) if track_running_stats else None
         self.reset_running_stats()
         self.reset_parameters()
 
@@ -87,7 +88,34 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: the input has shape {input.shape}. "
                 f"Give it {' or '.join(map(str, self.ndims))} axes: (N, {self.num_features}, …)."
             )
-        raise NotImplementedError
+        if not self.training and self.running_mean is not None:
+            return call(
+                "batch_norm", input, self.running_mean, self.running_var, self.weight, self.bias, False, eps=self.eps
+            )
+        count = input.shape[0] * math.prod(input.shape[2:])
+        if count == 1:
+            raise ShapeError(
+                f"{type(self).__name__}: training needs more than 1 value per channel, the input has shape "
+                f"{input.shape}. Use a larger batch, or eval()."
+            )
+        y, mean, var = call("batch_norm_train", input, self.weight, self.bias, self.eps)
+        if self.running_mean is not None and count:
+            self._track(mean, var, count)
+        return y
+
+    def _track(self, mean: Any, var: Any, count: int) -> None:
+        """Move the running statistics towards a batch's mean and (biased) variance over `count` values."""
+        F = updates()
+        seen = F.add(self.num_batches_tracked, 1)
+        unbiased = F.scale(var, count / (count - 1))
+        for cell, value in ((self.running_mean, mean), (self.running_var, unbiased)):
+            step = F.sub(value, cell)
+            if self.momentum is None:
+                step = F.mul(step, F.reciprocal(F.cast(seen, cell.aval.dtype)))
+            else:
+                step = F.scale(step, self.momentum)
+            cell.assign(F.add(cell, step))
+        self.num_batches_tracked.assign(seen)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -180,7 +180,8 @@ register(
     doc="""One step of Adam or AdamW on one parameter; as torch.optim.
 
 g = grad (+ weight_decay · param, which is Adam's kind of decay); exp_avg' = beta1 · exp_avg + (1 - beta1) · g;
-exp_avg_sq' = beta2 · exp_avg_sq + (1 - beta2) · g²; param' = keep · param - step_size · exp_avg' / (√exp_avg_sq' + eps).
+exp_avg_sq' = beta2 · exp_avg_sq + (1 - beta2) · g²;
+param' = keep · param - step_size · exp_avg' / (√exp_avg_sq' + eps).
 The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's decay and used if `decoupled`.""",
     signature=(
         "param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, beta1=0.9, beta2=0.999, weight_decay=0.0, "

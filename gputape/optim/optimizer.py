@@ -179,7 +179,7 @@ class Optimizer:
                 )
 
     def _due(self, group: ParamGroup, grads: Mapping[Any, Any]) -> Iterator[tuple[Cell, list[Cell]]]:
-        """The parameters that have a gradient, by step count; a count is split when only part of its parameters have."""
+        """The parameters that have a gradient, by step count; a count is split when only some of its parameters do."""
         for k, (clock, members) in enumerate(list(group.clocks)):
             hit = [p for p in members if grads.get(p) is not None]
             if 0 < len(hit) < len(members):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,17 @@ from ..var import call, record
 from .models import recipe
 
 WARMUP = 50  # steps over which the learning rate rises
+
+
+def _one_blas_thread() -> AbstractContextManager[Any]:
+    """Inside: matrix products run on one thread, so that results do not depend on how many there are.
+
+    Those of these models are too small to gain from two, and where the second core is busy each would wait for it: a
+    step was seen to take ten times as long.
+    """
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    return threadpool_limits(1, "blas")
 
 
 class Interrupted(Exception):
@@ -113,6 +125,10 @@ class Trainer:
             DataError: the loss is no longer finite.
         """
         self.model.train()
+        with _one_blas_thread():
+            self._fit(progress, stop)
+
+    def _fit(self, progress: Progress | None, stop: Callable[[], bool]) -> None:
         last = time.perf_counter()
         while self.step < self.total:
             for x, y in self._rest_of_epoch():
@@ -214,5 +230,6 @@ class Trainer:
 def evaluate(model: nn.Module, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """The predicted class of every image, in inference mode."""
     model.eval()
-    parts = [np.asarray(model(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
+    with _one_blas_thread():
+        parts = [np.asarray(model(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
     return np.argmax(np.concatenate(parts), 1)

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, CheckpointError
 from .loop import Interrupted, Options, Progress, Trainer, evaluate
 from .models import MODELS, recipe
 
+COLUMNS = ("epoch", "loss", "accuracy", "images_per_second", "seconds")  # of metrics.csv
 MODEL, STATE, CONFIG, METRICS = "model.safetensors", "state.safetensors", "config.json", "metrics.csv"
 
 
@@ -50,7 +51,7 @@ def new_folder(model: str, out: str | None) -> Path:
 class _Saving:
     """Passes progress on, and saves the run after every epoch."""
 
-    def __init__(self, run: Callable[[], None], inner: Progress | None) -> None:
+    def __init__(self, run: Callable[[], Any], inner: Progress | None) -> None:
         self.save, self.inner = run, inner
 
     def step(self, done: int, total: int) -> None:
@@ -86,16 +87,20 @@ def train_run(
         trainer.fit(_Saving(lambda: _save(trainer, folder, None), progress), stop)
     except Interrupted:
         _save(trainer, folder, _test(trainer.model, data)[0])
-        trainer.model.train()
         raise
     result, counts = _test(trainer.model, data)
     config = _save(trainer, folder, result)
-    epochs = [int(row["epoch"]) for row in trainer.history]
-    viz.loss_curve(
-        folder / "loss.png", epochs, [r["loss"] for r in trainer.history], [r["accuracy"] for r in trainer.history]
-    )
-    viz.confusion_matrix(folder / "confusion.png", counts)
+    _draw(trainer, folder, result["accuracy"], counts)
     return config
+
+
+def _draw(trainer: Trainer, folder: Path, accuracy: float, counts: np.ndarray) -> None:
+    name = f"{trainer.options.model}, seed {trainer.options.seed}"
+    column = {key: [row[key] for row in trainer.history] for key in trainer.history[0]}
+    epochs = [int(e) for e in column["epoch"]]
+    viz.loss_curve(folder / "loss.png", epochs, column["loss"], column["accuracy"], f"{name}: training")
+    title = f"{name}: {100 * accuracy:.2f} % of {counts.sum()} test images"
+    viz.confusion_matrix(folder / "confusion.png", counts, title)
 
 
 def _test(model: Any, data: Split) -> tuple[dict[str, Any], np.ndarray]:
@@ -124,7 +129,7 @@ def _save(trainer: Trainer, folder: Path, test: dict[str, Any] | None) -> dict[s
     _write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
     if trainer.history:
         with open(folder / METRICS, "w", newline="") as file:
-            rows = csv.DictWriter(file, trainer.history[0].keys())
+            rows = csv.DictWriter(file, COLUMNS)
             rows.writeheader()
             rows.writerows(trainer.history)
     return config
