@@ -150,10 +150,10 @@ class Op:
                 )
 
     def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
-        if self.public and not self.variadic and None in avals:
-            defaults = {p.name: p.default for p in self.params}
-            for name, a in zip(self.inputs, avals, strict=True):
-                if a is None and defaults[name] is inspect.Parameter.empty:
+        if self.promotes and None in avals:
+            required = {p.name for p in self.params if p.default is inspect.Parameter.empty}
+            for name, a in zip(self.inputs, avals):
+                if a is None and name in self.promotes and name in required:
                     raise ArgumentError(f"{self.name}: {name} is None. Pass an array.")
         attrs = dict(zip(self.attrs, values, strict=True))
         casts = self._casts(avals)
