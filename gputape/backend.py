@@ -102,15 +102,7 @@ class Backend:
         empty = xp.empty
         scratch = [(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
         if len(at.outs) == 1 and at.outs[0] is not None and not scratch:
-            shape, dtype = at.outs[0].shape, NP_DTYPE[at.outs[0].dtype]
-            quiet = _quiet
-
-            def single(arrays: Arrays) -> tuple[Any, ...]:
-                y = empty(shape, dtype)
-                quiet.run(body, xp, y, *arrays, **attrs)
-                return (y,)
-
-            return single
+            return self._single(at, body)
         specs = [None if a is None else (a.shape, NP_DTYPE[a.dtype]) for a in at.outs]
 
         def several(arrays: Arrays) -> tuple[Any, ...]:
@@ -131,6 +123,22 @@ class Backend:
         body = self.body(at)
         work = [self.xp.empty(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
         _quiet.run(body, self.xp, *outs, *arrays, **at.attrs, **({"scratch": work} if work else {}))
+
+    def _single(self, at: At, body: Callable[..., Any]) -> Call:
+        """One output, no scratch. Spelled out for the number of inputs, as this is what every small op costs."""
+        names = ", ".join(f"x{k}" for k in range(len(at.ins)))
+        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "quiet": _quiet}
+        scope |= {"body": body, "xp": self.xp, "attrs": at.attrs}
+        options = ", **attrs" if at.attrs else ""
+        exec(
+            "def single(arrays):\n"
+            f"    [{names}] = arrays\n"
+            "    y = empty(shape, dtype)\n"
+            f"    quiet.run(body, xp, y, {names}{options})\n"
+            "    return (y,)\n",
+            scope,
+        )
+        return scope["single"]
 
     def _bind_widened(self, at: At, body: Callable[..., Any]) -> Call:
         """16-bit inputs are widened to float32, the body computes in float32, each output is rounded once."""

@@ -198,7 +198,7 @@ class At:
 
     out: Any  # the first output's aval; only a card under construction has none
 
-    __slots__ = ("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "_by_needs")
+    __slots__ = ("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "by_needs")
 
     def __init__(
         self,
@@ -214,13 +214,13 @@ class At:
         self.needs, self.casts = needs, casts
         self.out = outs[0] if outs else None
         self.differentiable = op.vjp is not None and any(a is not None and a.is_float for a in outs)
-        self._by_needs: dict[tuple[bool, ...], At] = {}
+        self.by_needs: dict[tuple[bool, ...], At] = {}
 
     def with_needs(self, needs: tuple[bool, ...]) -> At:
         """The same with `needs` set: one bool per input, whether its gradient is wanted."""
-        found = self._by_needs.get(needs)
+        found = self.by_needs.get(needs)
         if found is None:
-            found = self._by_needs[needs] = At(self.op, self.ins, self.outs, self.attrs, self.values, needs)
+            found = self.by_needs[needs] = At(self.op, self.ins, self.outs, self.attrs, self.values, needs)
         return found
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ the prefix. So a tape is a value: fork it, keep it, take two gradients of one pr
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -184,12 +184,13 @@ def sweep(
     out: int,
     seed: Any,
     saved: Callable[[int, Node], tuple[Any, ...]],
-    release: Callable[[int, Node], bool] | None = None,
+    keep: Collection[int] | None = None,
 ) -> dict[int, Any]:
     """Reverse accumulation from node `out` with cotangent `seed`: {id of each reached node: gradient handle}.
 
-    `F` executes or records; `saved` gives the handles a vjp asked for; `release` is told each node that is done and says
-    whether its gradient may go too. Contributions are only ever added out of place: a vjp may hand out one array twice.
+    `F` executes or records; `saved` gives the handles a vjp asked for. With `keep`, each node that is done gives up its
+    values, and its gradient unless it is listed. Contributions are only ever added out of place: a vjp may hand out one
+    array twice.
     """
     grads: list[Any] = [None] * (out + 1)
     grads[out] = seed
@@ -212,7 +213,8 @@ def sweep(
         needs = []
         for j in inputs:
             needs.append(j is not None and nodes[j].requires_grad)
-        at_needs = at.with_needs(tuple(needs))
+        wanted = tuple(needs)
+        at_needs = at.by_needs.get(wanted) or at.with_needs(wanted)
         if op.several:
             rest = further.pop(i, {})
             cotangents = (dy, *[rest.get(k) for k in range(1, len(op.outputs))])
@@ -234,8 +236,10 @@ def sweep(
                 )
             before = grads[j]
             grads[j] = g if before is None else accumulate(before, g, want)
-        if release is not None and release(i, node):
-            grads[i] = None
+        if keep is not None:
+            node.values = None  # all that need them come later on the tape and are done
+            if i not in keep:
+                grads[i] = None
     return {i: g for i, g in enumerate(grads) if g is not None}
 
 

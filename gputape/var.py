@@ -518,15 +518,8 @@ class Recording(Functions):
                 ]
             )
 
-        release = None
-        if not self.retain:
-            self._consumed = True
-
-            def release(i: int, node: Node) -> bool:  # consumers come later on the tape, so they are done
-                node.values = None
-                return i not in keep
-
-        grads = sweep(F, nodes, out.id, seed_array(F, "backward", aval, unwrap(seed)), saved, release)
+        self._consumed = not self.retain
+        grads = sweep(F, nodes, out.id, seed_array(F, "backward", aval, unwrap(seed)), saved, None if self.retain else keep)
         if not self.retain:
             for node in nodes:  # what leaves and unreached nodes still held
                 node.values = None

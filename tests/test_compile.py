@@ -8,6 +8,7 @@ import pytest
 import gputape as gt
 from gputape import optim
 from gputape.plan import _pack
+from gputape.random import generator
 from gputape.train.models import recipe
 from gputape.var import Cell, Var, updates
 
@@ -206,7 +207,7 @@ def test_the_digits_mlp_step_is_one_flat_program_that_trains_like_eager_bit_for_
             opt.lr = 3e-3 / (1 + k)
             losses.append(float(step(x, y)))
         state = [p.array.tobytes() for p in model.parameters()] + [repr(opt.state_dict())]
-        runs.append((losses, state, gt.generator().state))
+        runs.append((losses, state, generator().state))
     assert runs[0] == runs[1]
     assert len(set(runs[0][0])) == steps
     assert len(step.plans) == 1
