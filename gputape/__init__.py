@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from . import ops as _cards  # registers the cards that everything below is generated from
 from . import errors as _errors
+from . import ops as _cards  # registers the cards that everything below is generated from
 from .backend import device
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .plan import compile
@@ -24,3 +24,6 @@ def _export(op: _Op) -> None:
     """Every public op of the registry, those registered later too, is `gt.<name>`."""
     if op.public:
         globals()[op.name] = _FUNCTIONS[op.name]
+
+
+from .stateful import batch_norm  # noqa: E402 - takes the place of the pure op of that name

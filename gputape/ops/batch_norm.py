@@ -209,12 +209,12 @@ register(
         Sample(t(4, 3, 5, 2), None, None, t(3), t(3), training=True),
         Sample(t(5, 3), None, None, training=True, eps=1e-3),
         Sample(
-            t(2, 3, 5), t(3), t(3, **_POSITIVE), t(3), training=True, momentum=0.3, torch_=False, why_="in place there"
+            t(2, 3, 5), t(3), t(3, **_POSITIVE), t(3), training=True, momentum=0.3, why_="the statistics play no part"
         ),
-        Sample(t(4, 3, 5, 2), t(3), t(3, **_POSITIVE), t(3), t(3), torch_=False, why_="gradients to all five"),
-        Sample(t(1, 3), t(3), t(3, **_POSITIVE), torch_=False, why_="one value per channel is fine in evaluation"),
-        Sample(t(0, 3, 2), t(3), t(3, **_POSITIVE), torch_=False, why_="no batch"),
-        Sample(t(2, 3, 4, 6, layout="transposed"), t(3), t(3, **_POSITIVE), torch_=False),
+        Sample(t(4, 3, 5, 2), t(3), t(3, **_POSITIVE), t(3), t(3), why_="gradients to all five"),
+        Sample(t(1, 3), t(3), t(3, **_POSITIVE), why_="one value per channel is fine in evaluation"),
+        Sample(t(0, 3, 2), t(3), t(3, **_POSITIVE), why_="no batch"),
+        Sample(t(2, 3, 4, 6, layout="transposed"), t(3), t(3, **_POSITIVE)),
         Sample(t(4, 3, dtype="float64"), None, None, training=True),
     ),
     errors=(
@@ -381,7 +381,7 @@ register(
     samples=(
         Sample(t(2, 3, 5), None, None, t(3), t(3)),
         Sample(t(2, 3, 5, 2), eps=1e-3),
-        Sample(t(2, 3, 5), t(3), t(3, **_POSITIVE), t(3), t(3), use_input_stats=False, torch_=False),
+        Sample(t(2, 3, 5), t(3), t(3, **_POSITIVE), t(3), t(3), use_input_stats=False),
     ),
     errors=(
         Bad(ShapeError, "more than 1 spatial element", t(2, 3, 1)),

@@ -1,0 +1,81 @@
+"""Functions with a side effect beside their result: `gt.batch_norm` updates its running statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backend import as_array, aval_of
+from .errors import ArgumentError, CompileError
+from .ops.batch_norm import per_channel
+from .registry import get
+from .var import FUNCTIONS, Cell, Operators, interpreter, updates
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Any:
+    """Batch normalisation that keeps running statistics. As torch.nn.functional.batch_norm.
+
+    training: normalises by the statistics of the batch, and moves the running ones to
+    (1 - momentum) · running + momentum · batch, with the unbiased variance. They are `Cell`s (assigned) or writable
+    NumPy arrays (changed in place), or both None. Otherwise normalises by the running ones and changes nothing.
+
+    Raises:
+        ShapeError: fewer than two axes, parameters that are not (C,), or one value per channel in training.
+        ArgumentError: running statistics that cannot be written in training.
+        CompileError: NumPy arrays as running statistics of a compiled function.
+    """
+    if not training or running_mean is None or running_var is None:
+        pure = FUNCTIONS["batch_norm"]
+        return pure(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    given = (input, running_mean, running_var, weight, bias)
+    avals = tuple(None if x is None else _aval(x) for x in given)
+    get("batch_norm").at(avals, (training, momentum, eps))  # raises what the pure op raises
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        _check_writable(name, running)
+    y, mean, var = interpreter().batch_norm_train(input, weight, bias, eps)
+    n = per_channel(avals[0])
+    _move(running_mean, mean, momentum, 1.0)
+    _move(running_var, var, momentum, n / max(n - 1, 1))
+    return y
+
+
+def _aval(x: Any) -> Any:
+    return x.aval if isinstance(x, Operators) else aval_of(as_array(x))
+
+
+def _check_writable(name: str, running: Any) -> None:
+    if isinstance(running, Cell):
+        return
+    if not isinstance(running, np.ndarray) or not running.flags.writeable:
+        kind = "a read-only array" if isinstance(running, np.ndarray) else f"a {type(running).__name__}"
+        raise ArgumentError(
+            f"batch_norm: {name} is {kind}, which cannot be updated in training. "
+            "Pass a gt.Cell or a writable NumPy array, or None for both."
+        )
+    if getattr(interpreter(), "tracing", False):
+        raise CompileError(
+            f"batch_norm: {name} is a NumPy array, which a compiled function cannot update. Pass a gt.Cell."
+        )
+
+
+def _move(running: Any, batch: Any, momentum: float, factor: float) -> None:
+    """running = (1 - momentum) · running + momentum · factor · batch."""
+    F = updates()
+    moved = F.add(F.scale(running, 1 - momentum), F.scale(F.detach(batch), momentum * factor))
+    if isinstance(running, Cell):
+        running.assign(moved)
+    else:
+        np.copyto(running, moved, casting="same_kind")
+
+
+Operators.batch_norm = batch_norm  # type: ignore[attr-defined]

@@ -1,0 +1,124 @@
+"""`gt.batch_norm`: the result and the running statistics, as PyTorch has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gputape as gt
+from gputape.var import FUNCTIONS
+
+RNG = np.random.default_rng(0)
+SHAPES = [(5, 3), (4, 3, 7), (2, 3, 4, 5), (2, 3, 2, 2, 2)]
+
+
+def draw(*shape):
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def statistics(x):
+    over = (0, *range(2, x.ndim))
+    x = x.astype(np.float64)
+    return x.mean(over), x.var(over), x.var(over, ddof=1)
+
+
+def expected(running, batch, momentum):
+    return ((1 - momentum) * running.astype(np.float64) + momentum * batch).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("momentum", [0.1, 0.0, 1.0])
+@pytest.mark.parametrize("wrap", [np.array, gt.Cell])
+def test_training_moves_the_running_statistics_by_the_unbiased_variance(shape, momentum, wrap):
+    x, w, b = draw(*shape), draw(3), draw(3)
+    start_mean, start_var = draw(3), draw(3) ** 2
+    mean, var = wrap(start_mean), wrap(start_var)
+    y = gt.batch_norm(x, mean, var, w, b, training=True, momentum=momentum)
+    m, biased, unbiased = statistics(x)
+    per = (3, *(1,) * (x.ndim - 2))
+    want = (x - m.reshape(per)) / np.sqrt(biased.reshape(per) + 1e-5) * w.reshape(per) + b.reshape(per)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(mean), expected(start_mean, m, momentum), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(var), expected(start_var, unbiased, momentum), rtol=1e-6, atol=1e-6)
+
+
+def test_evaluation_uses_the_running_statistics_and_changes_nothing():
+    x, mean, var = draw(4, 3, 2), gt.Cell(draw(3)), gt.Cell(draw(3) ** 2)
+    before = mean.numpy(), var.numpy()
+    y = gt.batch_norm(x, mean, var)
+    want = (x - before[0][:, None]) / np.sqrt(before[1][:, None] + 1e-5)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-5)
+    assert mean.version == var.version == 0
+    assert np.array_equal(mean.numpy(), before[0]) and np.array_equal(var.numpy(), before[1])
+
+
+def test_the_gradient_is_that_of_the_pure_op_and_the_update_does_not_make_the_tape_stale():
+    x, w, b, seed = draw(4, 3, 5), draw(3), draw(3), draw(4, 3, 5)
+    mean, var = gt.Cell(np.zeros(3, np.float32)), gt.Cell(np.ones(3, np.float32))
+    found = []
+    for function, running in ((gt.batch_norm, (mean, var)), (FUNCTIONS["batch_norm"], (None, None))):
+        with gt.record() as tape:
+            leaves = [gt.leaf(v) for v in (x, w, b)]
+            y = function(leaves[0], *running, *leaves[1:], training=True)
+        grads = tape.backward(y, wrt=leaves, seed=seed)
+        found.append([grads[leaf] for leaf in leaves])
+    assert mean.version == var.version == 1
+    for a, b in zip(*found, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_the_method_of_a_value_updates_too():
+    mean, var = np.zeros(3, np.float32), np.ones(3, np.float32)
+    with gt.record():
+        gt.leaf(draw(4, 3)).batch_norm(mean, var, training=True)
+    assert mean.any() and (var != 1).all()
+
+
+def test_a_tape_is_pure():
+    x, mean, var = draw(4, 3), np.zeros(3, np.float32), np.ones(3, np.float32)
+    tape, ids = gt.Tape(), []
+    for value in (x, mean, var):
+        tape, i = tape.leaf(value, copy=False)
+        ids.append(i)
+    tape, y = tape.op("batch_norm", *ids, training=True)
+    assert np.array_equal(tape.value(y), gt.batch_norm(x, None, None, training=True))
+    assert not mean.any() and (var == 1).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
+def test_one_value_per_channel_is_refused_in_training_and_nothing_moves(shape):
+    mean, var = gt.Cell(np.zeros(3, np.float32)), gt.Cell(np.ones(3, np.float32))
+    with pytest.raises(gt.ShapeError, match="more than 1 value per channel"):
+        gt.batch_norm(draw(*shape), mean, var, training=True)
+    assert mean.version == var.version == 0
+    assert gt.batch_norm(draw(*shape), mean, var).shape == shape
+
+
+def test_statistics_that_cannot_be_written_are_refused_before_anything_moves():
+    x, mean, frozen = draw(4, 3), np.zeros(3, np.float32), np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    for bad in (frozen, [1.0, 1.0, 1.0]):
+        with pytest.raises(gt.ArgumentError, match="cannot be updated"):
+            gt.batch_norm(x, mean, bad, training=True)
+    assert not mean.any()
+    for bad in ((mean, None), (None, mean)):
+        with pytest.raises(gt.ArgumentError, match="go together"):
+            gt.batch_norm(x, *bad, training=True)
+    with pytest.raises(gt.ShapeError, match="running_mean has shape"):
+        gt.batch_norm(x, np.zeros(4, np.float32), frozen, training=True)
+
+
+def test_a_compiled_function_updates_cells_as_eager_does():
+    xs = [draw(4, 3, 2) for _ in range(3)]
+    results = []
+    for wrap in (lambda f: f, gt.compile):
+        mean, var = gt.Cell(np.zeros(3, np.float32)), gt.Cell(np.ones(3, np.float32))
+        step = wrap(lambda x, mean=mean, var=var: gt.batch_norm(x, mean, var, training=True))
+        results.append(([np.array(step(x)) for x in xs], mean.numpy(), var.numpy()))
+    for a, b in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    for a, b in zip(results[0][1:], results[1][1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    arrays = np.zeros(3, np.float32), np.ones(3, np.float32)
+    with pytest.raises(gt.CompileError, match="Pass a gt.Cell"):
+        gt.compile(lambda x: gt.batch_norm(x, *arrays, training=True))(xs[0])
