@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
 
 import gputape as gt
-from gputape import kernels, registry
 from gputape import backend as backends
+from gputape import kernels, registry
 from gputape.backend import NP_DTYPE, Backend, aval_of
 from gputape.functions import Execute
 from gputape.kernels import tiles

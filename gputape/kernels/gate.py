@@ -3,8 +3,8 @@
     python -m gputape.kernels.gate [--arch 80,90] [--kernel layer_norm] [--every 4]
 
 Prints one row per variant: registers, accesses to spilled ones, shared memory, width of global accesses, matrix
-instructions. The exit status is 1 if a kernel does not compile, spills in its wide variant, needs more shared memory than
-the architecture has, or lacks the matrix instructions its variant asks for.
+instructions. The exit status is 1 if a kernel does not compile, spills in its wide variant, needs more shared memory
+than the architecture has, or lacks the matrix instructions its variant asks for.
 """
 
 from __future__ import annotations

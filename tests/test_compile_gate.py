@@ -1,0 +1,84 @@
+"""The compile gate on two architectures: part of the variants; all of them by `python -m gputape.kernels.gate`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from gputape.kernels import gate
+from gputape.kernels.launch import Variant, cuda, triton
+
+for module in ("triton", "cupy"):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: no kernel is compiled", allow_module_level=True)
+
+
+def run_gate(*options):
+    return subprocess.run([sys.executable, "-m", "gputape.kernels.gate", *options], capture_output=True, text=True)
+
+
+def nvrtc_works():
+    code = "from gputape.kernels.machine import compile; compile._nvrtc(); assert compile._cuda_headers()"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_triton_kernels_compile_without_spills_and_with_matrix_instructions():
+    made = run_gate("--arch", "80,90", "--every", "6")
+    assert made.returncode == 0, made.stdout + made.stderr
+    *rows, verdict = made.stdout.splitlines()
+    assert re.fullmatch(r"[1-9]\d* compiled, 0 failed", verdict)
+    for arch, instruction in (("sm_80", "HMMA"), ("sm_90", "HGMMA|HMMA")):
+        tensor = [row for row in rows if arch in row and "mm_nd" in row and "float32" not in row]
+        assert tensor and all(re.search(rf"matrix ({instruction})x\d", row) for row in tensor)
+
+
+@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
+def test_cuda_kernels_compile_for_every_architecture():
+    made = run_gate("--kernel", "max_pool", "--every", "2")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.stdout.splitlines()[-1] == f"{len(gate.ARCHS) * 3} compiled, 0 failed"
+
+
+def test_every_host_module_lists_its_variants():
+    listed = {v.kernel.name for v in gate.variants()}
+    assert {"relu", "relu_bwd", "layer_norm", "layer_norm_bwd_input", "mm_nd", "max_pool2d", "max_pool2d_bwd"} <= listed
+    assert len(set(gate.variants())) == len(list(gate.variants()))
+
+
+def test_the_verdict_names_what_is_wrong():
+    plain = gate.Row(90, Variant(triton("x", "f"), ("*float32",)))
+    assert plain.complaints() == []
+    assert replace(plain, spilled=3).complaints() == ["spills registers (3 accesses)"]
+    assert "shared memory" in replace(plain, arch=86, shared=100 * 1024).complaints()[0]
+    wanting = replace(plain, variant=replace(plain.variant, tensor_cores=True))
+    assert wanting.complaints() == ["has no matrix instructions"]
+    assert replace(wanting, matrix="HMMAx8").complaints() == []
+    assert "FAIL" in str(wanting) and "FAIL" not in str(plain)
+
+
+def test_a_kernel_that_does_not_compile_fails_the_gate(tmp_path):
+    source = tmp_path / "broken.cu"
+    source.write_text('extern "C" __global__ void f(float* x) { x[0] = nothing; }\n')
+    row = gate.inspect(Variant(cuda(str(source), "f"), ("*float32",)), 80)
+    assert row.complaints() and "does not compile" in str(row)
+
+
+def test_gate_refuses_an_unknown_architecture():
+    made = run_gate("--arch", "70")
+    assert made.returncode == 2 and "70" in made.stderr
+
+
+def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
+    env = os.environ | {"GPUTAPE_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "gputape.kernels.gate", "--arch", "80", "--kernel", "relu_bwd", "--jobs", "1"]
+    first, second = (subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == 0, first.stdout + first.stderr
+    files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
+    assert len(files) == 6 and second.stdout == first.stdout
+    assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")) == files
