@@ -43,7 +43,7 @@ def batch_norm(
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         _check_writable(name, running)
     y, mean, var = interpreter().batch_norm_train(input, weight, bias, eps)
-    n = per_channel(avals[0])
+    n = per_channel(_aval(input))
     _move(running_mean, mean, momentum, 1.0)
     _move(running_var, var, momentum, n / max(n - 1, 1))
     return y

@@ -58,7 +58,7 @@ def _distance(name: str, formula: str, slope: Callable[..., Any], option: str | 
         return input if reduction == "none" else input.with_shape(())
 
     def vjp(F: Any, at: At, dy: Any, input: Any, target: Any) -> Any:
-        g = F.mul(slope(F, F.sub(input, target), at.attrs.get(option)), per_element(F, at, dy))
+        g = F.mul(slope(F, F.sub(input, target), at.attrs.get(option or "")), per_element(F, at, dy))
         return g if at.needs[0] else None, F.neg(g) if at.needs[1] else None
 
     register(
