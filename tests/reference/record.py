@@ -8,6 +8,7 @@ machine writes the same bytes. `tests/test_reference.py` compares.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import sys
 import warnings
 import zlib
@@ -73,96 +74,13 @@ def fingerprint(inputs: Iterable[Any]) -> str:
 # --- calling PyTorch --------------------------------------------------------------------------------------------------
 
 
-def adapters() -> dict[str, tuple[str, Callable[..., Any]]]:
-    """The counterparts that cannot simply be called by the card's argument names: why, and how instead."""
-    import torch
-
-    nn = torch.nn.functional
-    method = "a method takes its tensor by position"
-    listed = "torch wants a tuple where an integer is fine here"
-    narrow = "torch wants int64 indices where any integers are fine here"
-
-    def as_tuple(n: Any) -> Any:
-        return (n,) if isinstance(n, int) else n
-
-    def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
-        used = src[tuple(slice(n) for n in index.shape)] if index.ndim == src.ndim else src.reshape(-1)[: index.numel()]
-        return torch.scatter_add(input, dim, index, used.reshape(index.shape))
-
-    def statistics(norm: Callable[..., Any], switch: str) -> Callable[..., Any]:
-        def call(input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None, **k: Any) -> Any:
-            if running_mean is None:
-                return norm(input, None, None, weight, **k)
-            y = norm(input, running_mean.detach().clone(), running_var.detach().clone(), weight, **k)
-            if k.get(switch, switch == "use_input_stats"):
-                return y
-            shape = (-1, *(1,) * (input.ndim - 2))
-            slope = torch.rsqrt(running_var + k.get("eps", 1e-5)) * (1 if weight is None else weight.detach())
-            same = (input.detach() - running_mean.reshape(shape)) * slope.reshape(shape)
-            return y + (same - same.detach())  # zeros, through which the statistics get their gradients
-
-        return call
-
-    def total(input: Any, dtype: Any = None, **k: Any) -> Any:
-        return torch.sum(input if dtype is None or dtype.is_floating_point else input.detach(), dtype=dtype, **k)
-
-    def reduced(loss: Any, weight: Any, reduction: str) -> Any:
-        loss = loss if weight is None else loss * weight
-        return loss if reduction == "none" else getattr(loss, reduction)()
-
-    def promoted(a: Any, b: Any) -> tuple[Any, Any]:
-        common = torch.promote_types(a.dtype, b.dtype)
-        return a.to(common), b.to(common)
-
-    def bce(input: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
-        return reduced(nn.binary_cross_entropy(input, target, reduction="none"), weight, reduction)
-
-    def bce_with_logits(
-        input: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean"
-    ) -> Any:
-        input, target = promoted(input, target)
-        fixed = None if pos_weight is None else pos_weight.detach()
-        loss = nn.binary_cross_entropy_with_logits(input, target, reduction="none", pos_weight=fixed)
-        if pos_weight is not None:  # zeros, through which pos_weight gets its gradient
-            loss = loss + (pos_weight - fixed) * (target * nn.softplus(-input)).detach()
-        return reduced(loss, weight, reduction)
-
-    def huber(input: Any, target: Any, **k: Any) -> Any:
-        return nn.huber_loss(*promoted(input, target), **k)
-
-    no_gradient = "torch refuses a gradient to the running statistics, and writes to them"
-    return {
-        "batch_norm": (no_gradient, statistics(nn.batch_norm, "training")),
-        "instance_norm": (no_gradient, statistics(nn.instance_norm, "use_input_stats")),
-        "binary_cross_entropy": ("torch refuses a gradient to the weight", bce),
-        "binary_cross_entropy_with_logits": (
-            "torch refuses gradients to the weights, and takes the target's dtype where they differ",
-            bce_with_logits,
-        ),
-        "huber_loss": ("torch's gradient fails where the dtypes differ", huber),
-        "sum": ("torch refuses an input that requires a gradient where the result is an integer", total),
-        "expand": (method, lambda input, size: torch.Tensor.expand(input, size)),
-        "detach": (method, lambda input: torch.Tensor.detach(input)),
-        "reshape": (listed, lambda input, shape: torch.reshape(input, as_tuple(shape))),
-        "flip": (listed, lambda input, dims: torch.flip(input, as_tuple(dims))),
-        "layer_norm": (
-            listed,
-            lambda input, normalized_shape, **k: nn.layer_norm(input, as_tuple(normalized_shape), **k),
-        ),
-        "rms_norm": (listed, lambda input, normalized_shape, **k: nn.rms_norm(input, as_tuple(normalized_shape), **k)),
-        "embedding": (narrow, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
-        "one_hot": (narrow, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
-        "scatter_add": ("torch's gradient fails where src is larger than index", scatter_add),
-    }
-
-
 def counterpart(op: Op) -> Callable[..., Any]:
     """PyTorch's function, called with the card's argument names."""
     import torch
 
-    special = adapters().get(op.name)
-    if special is not None:
-        return special[1]
+    beside = importlib.import_module(f"{__package__}.adapters" if __package__ else "adapters")  # needs torch
+    if op.name in beside.ADAPTERS:
+        return beside.ADAPTERS[op.name][1]
     found: Any = torch
     for part in op.torch.split(".")[1:]:  # type: ignore[union-attr]
         found = getattr(found, part)
