@@ -100,7 +100,7 @@ register(
         Sample(t(4, dtype="bool", fill="bool"), grad_=False),
         Sample(t(4, 3, dtype="int8", fill="ints", low=100, high=127), dim=0, why_="would overflow in int8"),
         Sample(t(5, 3), dim=1, dtype="float64"),
-        Sample(t(5, 3, fill="uniform", high=9), dim=1, dtype="int64", grad_=False, torch_=False),
+        Sample(t(5, 3, fill="uniform", high=9), dim=1, dtype="int64", grad_=False),
     ),
     errors=(*REDUCE_ERRORS, Bad(DTypeError, "complex64", t(3), dtype="complex64")),
     perf=(Perf(t(1024, 128), dim=0, name_="gpt bias gradient"), Perf(t(1024, 128), dim=1), Perf(t(1024, 512))),
