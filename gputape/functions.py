@@ -1,7 +1,7 @@
 """`Functions`: every op as a method, over handles that an interpreter gives meaning to.
 
-The same call `F.mul(a, b)` computes (`Execute`: handles are arrays), records (`Recording`: handles are `Var`s) or extends
-a tape (`Append`: handles are node ids). Gradients are written once, against this class.
+The same call `F.mul(a, b)` computes (`Execute`: handles are arrays), records (`Recording`: handles are `Var`s) or
+extends a tape (`Append`: handles are node ids). Gradients are written once, against this class.
 """
 
 from __future__ import annotations

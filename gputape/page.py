@@ -57,7 +57,7 @@ def _shape(op: str, name: str, aval: Aval, want: tuple[Any, ...]) -> None:
         raise ShapeError(f"{op}: {name} has shape {aval.shape}, but {wanted} is needed. Reshape it, or use tape.op(…).")
 
 
-# --- element-wise ------------------------------------------------------------------------------------------------------
+# --- element-wise -----------------------------------------------------------------------------------------------------
 
 
 @_page("add", "add", "torch.add(a, b)")
@@ -167,7 +167,7 @@ def safe_log(F: Functions, x: Any, eps: float = 1e-6) -> Any:
     return F.safe_log(x, eps)
 
 
-# --- reductions and losses ---------------------------------------------------------------------------------------------
+# --- reductions and losses --------------------------------------------------------------------------------------------
 
 
 @_page("softmax", "softmax", "torch.softmax(x, dim=-1)")
@@ -189,7 +189,7 @@ def mse_loss(F: Functions, yhat: Any, target: Any) -> Any:
     return F.mse_loss(yhat, target)
 
 
-# --- linear algebra ----------------------------------------------------------------------------------------------------
+# --- linear algebra ---------------------------------------------------------------------------------------------------
 
 
 @_page("linear", "linear", "torch.nn.functional.linear(x, w, b)")
@@ -219,7 +219,7 @@ def concat_vectors(F: Functions, a: Any, b: Any) -> Any:
     return F.cat((a, b), 0)
 
 
-# --- convolution and pooling -------------------------------------------------------------------------------------------
+# --- convolution and pooling ------------------------------------------------------------------------------------------
 
 
 def _one_image(op: str, F: Functions, x: Any) -> None:
@@ -303,7 +303,7 @@ def avg_pool2d_pad(F: Functions, x: Any, kernel_size: Size, stride: Size | None 
     return F.avg_pool2d(x, kernel_size, stride, padding)
 
 
-# --- normalisation and attention ---------------------------------------------------------------------------------------
+# --- normalisation and attention --------------------------------------------------------------------------------------
 
 
 @_page("layerNorm", "layer_norm", "torch.nn.LayerNorm")
@@ -330,8 +330,9 @@ def batchnorm_channel_first(F: Functions, x: Any, gamma: Any, beta: Any, eps: fl
 def multi_head_attention(
     F: Functions, wq: Any, wk: Any, wv: Any, wo: Any, x: Any, mask: Any = None, num_heads: int = 1
 ) -> Any:
-    """Self-attention of one sequence x (n, d_model); wq, wk, wv (d_model, heads·head_dim), wo (heads·head_dim, d_model).
+    """Self-attention of one sequence x (n, d_model).
 
+    wq, wk, wv are (d_model, heads·head_dim), wo (heads·head_dim, d_model).
     `mask` is an (n, n) array of booleans, rows are queries, True = may attend; a fully masked query gives zeros.
     """
     n, d = F.aval(x).shape if F.aval(x).ndim == 2 else (None, None)

@@ -1,7 +1,7 @@
 """`gt.compile`: record a step once as one flat program, then replay it.
 
-The first call at a signature runs and records everything: forward, backward, parameter updates. Arguments, parameters and
-optimizer state are its inputs; writes to cells are effects at its end. The record is cleaned (dead code, common
+The first call at a signature runs and records everything: forward, backward, parameter updates. Arguments, parameters
+and optimizer state are its inputs; writes to cells are effects at its end. The record is cleaned (dead code, common
 subexpressions), its memory planned (one arena by liveness), and later calls run a flat list of bound bodies: no
 allocation, no shape rules, no tape.
 """
@@ -184,7 +184,7 @@ class Plan:
         self._results_out = [None if i is None else values[i][0] for i in self.results]
 
     def _leaf(self, i: int, node: Node) -> Any:
-        """Where an input of the program lives: a buffer of its own for an argument, the cell's memory, or the constant."""
+        """Where an input of the program lives: a buffer of its own (argument), the cell's memory, or the constant."""
         if i in self.cells:
             return self.cells[i].array
         if i in self.arguments:
@@ -292,8 +292,8 @@ def _aligned(n: int) -> int:
 def _pack(blocks: list[tuple[Any, int, int, int]]) -> tuple[dict[Any, int], int]:
     """Offsets for blocks (key, bytes, first use, last use) such that no two in use at once overlap; the total size.
 
-    Largest first, each at the lowest free offset: the greedy order of Pisarchyk and Lee, "Efficient Memory Management for
-    Deep Neural Net Inference" (2020).
+    Largest first, each at the lowest free offset: the greedy order of Pisarchyk and Lee, "Efficient Memory Management
+    for Deep Neural Net Inference" (2020).
     """
     placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
     offsets: dict[Any, int] = {}
@@ -405,7 +405,8 @@ class Compiled:
         old = next(reversed(self.plans))
         changed = [f"argument {i}: {a!r} → {b!r}" for i, (a, b) in enumerate(zip(old[1], key[1])) if a != b]
         warnings.warn(
-            f"{self.name}: {len(self.plans) + 1} signatures are recorded; the last change was {'; '.join(changed) or 'nested'}. "
+            f"{self.name}: {len(self.plans) + 1} signatures are recorded; the last change was "
+            f"{'; '.join(changed) or 'how arguments nest'}. "
             "Pad inputs to a few shapes, and pass changing numbers as arrays.",
             stacklevel=3,
         )
@@ -419,14 +420,15 @@ def compile(f: Callable[..., Any]) -> Compiled:
     """Record `f` at its first call with each signature, then replay: the same numbers, less overhead.
 
     Arrays among the arguments (also in tuples, lists and dicts) are inputs; everything else is part of the signature.
-    Parameters, buffers, optimizer state and the random state are read and written as in eager mode. What `f` returns are
-    fresh copies.
+    Parameters, buffers, optimizer state and the random state are read and written as in eager mode. What `f` returns
+    are fresh copies.
 
     Args:
         f: a function of arrays, such as a whole training step.
 
     Raises:
-        CompileError: `f` reads a value on the host while it is recorded, is nested in another recording, or returns what
+        CompileError: `f` reads a value on the host while it is recorded, is nested in another recording, or returns
+        what
             is no array.
     """
     return Compiled(f)

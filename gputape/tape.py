@@ -1,7 +1,7 @@
 """The tape: an immutable list of nodes, and the one loop that runs it backward.
 
-`Tape` is a handle (shared growing list, length). Appending at the end extends the list; appending to an older tape copies
-the prefix. So a tape is a value: fork it, keep it, take two gradients of one prefix, from several threads.
+`Tape` is a handle (shared growing list, length). Appending at the end extends the list; appending to an older tape
+copies the prefix. So a tape is a value: fork it, keep it, take two gradients of one prefix, from several threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Execute, Functions, needs_copy
 from .registry import STRUCTURAL, At, Op, get
-
 
 _uid = count().__next__
 

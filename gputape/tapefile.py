@@ -118,10 +118,11 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
             out, _ = out.leaf(value, node.name, node.requires_grad)
             continue
         F = Append(out, "replay")
+        inputs = tuple(None if j is None else int(j) for j in node.inputs)  # plain: the old ids name old nodes
         if node.op == "output":
-            F.output(node.inputs[0], node.attrs["index"])  # type: ignore[arg-type]
+            F.output(inputs[0], node.attrs["index"])
         else:
-            F.extend(node.at.op, node.inputs, node.at.values)
+            F.extend(node.at.op, inputs, node.at.values)
         out = F.tape
     for new, old in zip(out, tape, strict=True):
         new.uid = old.uid  # the same program: its ids name the same nodes

@@ -186,8 +186,8 @@ def do(function: Callable[..., Generator[Any, Any, Any]]) -> Callable[..., TapeM
 def _run(program: TapeM[Any], tape: Tape) -> tuple[Any, Tape]:
     """Run with an explicit stack, so that neither deep nor long programs exhaust Python's.
 
-    The stack holds what waits for a value: functions (of `bind`), generators (of `do`), tapes (of `attempt`: where to go
-    back to on an error).
+    The stack holds what waits for a value: functions (of `bind`), generators (of `do`), tapes (of `attempt`: where to
+    go back to on an error).
     """
     waiting: list[Any] = []
     value: Any = None
@@ -249,7 +249,7 @@ def _program(found: Any, where: str) -> TapeM[Any]:
     return found
 
 
-# --- generated methods -------------------------------------------------------------------------------------------------
+# --- generated methods ------------------------------------------------------------------------------------------------
 
 
 def _methods(name: str, function: Callable[..., Any]) -> None:

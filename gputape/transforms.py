@@ -140,7 +140,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         raise ArgumentError(f"jvp: {len(primals)} primals but {len(tangents)} tangents. Give one tangent per primal.")
 
     def pulled(u: Any) -> Any:  # u ↦ Σ ⟨vjp(u), tangent⟩ is linear in u; its gradient is the jvp
-        out, pull = vjp(f, *primals)
+        _, pull = vjp(f, *primals)
         total: Any = 0.0
         for ct, tangent in zip(pull(u), tangents, strict=True):
             for g, v in zip(flatten(ct)[0], flatten(tangent)[0], strict=True):
@@ -178,8 +178,8 @@ def check_grads(
     """Compare the gradients of `f` with difference quotients, in float64, along random directions.
 
     ⟨w, ∂f·v⟩ from the vjp must equal the fourth-order central difference of ⟨w, f(x + hv)⟩ for random v and w; its
-    truncation error is of order h⁴ and its rounding error of order 1e-16/h, hence the defaults. For `order` 2 the same is
-    asked of the gradient function, and so on.
+    truncation error is of order h⁴ and its rounding error of order 1e-16/h, hence the defaults. For `order` 2 the same
+    is asked of the gradient function, and so on.
 
     Args:
         f: a function of arrays that returns an array or a tuple of arrays.

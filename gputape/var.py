@@ -1,8 +1,8 @@
 """Recordings: `with gt.record() as tape` turns ordinary code into a tape; `Var` is a value on one.
 
 A recording keeps only what gradients will need (the card's `saves`); everything else lives as long as the user's `Var`.
-Parameters and buffers are `Cell`s outside the tape: a leaf remembers (cell, version), and a tape whose cell has moved on
-refuses to be differentiated.
+Parameters and buffers are `Cell`s outside the tape: a leaf remembers (cell, version), and a tape whose cell has moved
+on refuses to be differentiated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import backend as _backend
 from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Execute, Functions, lift_arrays, make_callable, needs_copy, number_dtype
-from .registry import Op, get, on_register
+from .registry import Op, on_register
 from .tape import (
     Node,
     check_cell,
@@ -42,7 +42,7 @@ _NUMBERS = (bool, int, float)
 
 
 class Operators:
-    """Python's operators, and every op as a method: what `Var` and `Cell` share. Methods are added per card."""
+    """Python's operators, and every op as a method: what `Var` and `Cell` share. Both are added as cards register."""
 
     __slots__ = ()
     __array_priority__ = 1000  # NumPy leaves `array + var` to us
@@ -117,66 +117,6 @@ class Operators:
 
     __hash__ = object.__hash__
 
-    def __add__(self, other: Any) -> Any:
-        return dispatch(_add, (self, other), ())
-
-    def __radd__(self, other: Any) -> Any:
-        return dispatch(_add, (other, self), ())
-
-    def __sub__(self, other: Any) -> Any:
-        return call("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return call("sub", other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return call("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return call("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return call("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return call("div", other, self)
-
-    def __pow__(self, other: Any) -> Any:
-        return call("pow", self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return call("pow", other, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return call("matmul", self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return call("matmul", other, self)
-
-    def __neg__(self) -> Any:
-        return call("neg", self)
-
-    def __abs__(self) -> Any:
-        return call("abs", self)
-
-    def __eq__(self, other: Any) -> Any:
-        return call("eq", self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return call("ne", self, other)
-
-    def __lt__(self, other: Any) -> Any:
-        return call("lt", self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return call("le", self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return call("gt", self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return call("ge", self, other)
-
     def __getitem__(self, index: Any) -> Any:
         from .indexing import getitem
 
@@ -250,7 +190,8 @@ class Cell(Operators):
         array = _backend.as_array(unwrap(value))
         if array.shape != self.array.shape:
             raise ShapeError(
-                f"assign: {self.name or 'the cell'} has shape {self.array.shape}, the value {array.shape}. Shapes must match."
+                f"assign: {self.name or 'the cell'} has shape {self.array.shape}, the value {array.shape}. "
+                "Shapes must match."
             )
         np.copyto(self.array, array, casting="unsafe")
         self.version += 1
@@ -419,8 +360,8 @@ class Recording(Functions):
     def backward(self, out: Var, wrt: Iterable[Any] | None = None, seed: Any = None) -> dict[Any, Any]:
         """Gradients of `out`.
 
-        Inside the recording the computation is appended to it and the gradients are `Var`s, so that they can be used and
-        differentiated further. After it (outside `with`) it is executed, and consumes the recording unless that was
+        Inside the recording the computation is appended to it and the gradients are `Var`s, so that they can be used
+        and differentiated further. After it (outside `with`) it is executed, and consumes the recording unless that was
         made with `retain=True`.
 
         Args:
@@ -475,7 +416,7 @@ class Recording(Functions):
                 out.append((x, x.id))
             else:
                 raise TapeError(
-                    f"backward: wrt holds {x!r:.80}, which is not of this recording. Make it a leaf with gt.leaf(array)."
+                    f"backward: wrt holds {x!r:.80}, which is not of this recording. Make it a leaf: gt.leaf(array)."
                 )
         return out
 
@@ -519,7 +460,8 @@ class Recording(Functions):
             )
 
         self._consumed = not self.retain
-        grads = sweep(F, nodes, out.id, seed_array(F, "backward", aval, unwrap(seed)), saved, None if self.retain else keep)
+        dy = seed_array(F, "backward", aval, unwrap(seed))
+        grads = sweep(F, nodes, out.id, dy, saved, None if self.retain else keep)
         if not self.retain:
             for node in nodes:  # what leaves and unreached nodes still held
                 node.values = None
@@ -684,13 +626,19 @@ def _spread(function: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Any] = {}
-_add: Op
+
+# Python's operators by the op that each one is; those of the first row also with the operands reflected.
+OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
+UNREFLECTED = {"neg": "neg", "abs": "abs", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
 
 
 @on_register
 def _add_function(op: Op) -> None:
     function = FUNCTIONS[op.name] = make_callable(op, "", "_dispatch", {"_dispatch": dispatch})
-    if op.name == "add":
-        globals()["_add"] = op
+    if op.name in OPERATORS:
+        setattr(Operators, f"__{OPERATORS[op.name]}__", function)
+        setattr(Operators, f"__r{OPERATORS[op.name]}__", lambda self, other: function(other, self))
+    elif op.name in UNREFLECTED:
+        setattr(Operators, f"__{UNREFLECTED[op.name]}__", function)
     if op.public and op.params and op.params[0].name in op.inputs and op.name not in vars(Operators):
         setattr(Operators, op.name, _spread(function) if op.attrs in _SPREAD else function)

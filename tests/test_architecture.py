@@ -33,8 +33,8 @@ def imports(path: Path, everywhere: bool = False) -> set[str]:
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent.name == "ops"], ids=lambda p: p.name)
 def test_cards_know_shapes_only(path):
     allowed = ("gputape.aval", "gputape.errors", "gputape.registry", "gputape.samples", "gputape.ops")
-    foreign = {m for m in imports(path, everywhere=True) if not m.startswith(allowed) and m.split(".")[0] not in sys.stdlib_module_names and m != "gputape"}  # fmt: skip
-    assert not foreign
+    foreign = {m for m in imports(path, everywhere=True) if not m.startswith(allowed) and m != "gputape"}
+    assert {m.split(".")[0] for m in foreign} <= sys.stdlib_module_names
 
 
 def test_bodies_and_kernels_do_not_know_each_other():
@@ -53,7 +53,8 @@ def test_nothing_imports_the_training_program():
 
 def test_the_tape_imports_no_bodies():
     for name in ("aval", "registry", "tape", "tapem", "var", "functions", "transforms", "plan"):
-        assert not [m for m in imports(ROOT / f"{name}.py", True) if m.startswith(("gputape.cpu_fallback", "gputape.kernels"))]  # fmt: skip
+        found = imports(ROOT / f"{name}.py", True)
+        assert not [m for m in found if m.startswith(("gputape.cpu_fallback", "gputape.kernels"))]
 
 
 def test_importing_is_light_and_silent():

@@ -19,7 +19,7 @@ from gputape.page import PAGE
 NAMES = """leaf add sub mul scale abs sqrt clamp max min relu linear matmul concat_vectors conv2d conv_transpose
 conv_transpose2d max_pool2d max_pool2d_pad smooth_max_pool2d avg_pool2d avg_pool2d_pad layer_norm
 batchnorm_channel_first multi_head_attention mse_loss sigmoid tanh softmax softplus exp log inv safe_log sum
-backward""".split()
+backward""".split()  # noqa: SIM905 - as the page lists them
 
 
 def run(name, *values, grads=(), seed=None, **options):
@@ -263,7 +263,7 @@ def test_ops_beyond_the_page_are_methods_with_the_gt_signature():
     tape, x = Tape().leaf(np.ones((2, 3), np.float32))
     tape, y = tape.permute(x, (1, 0))
     assert tape.value(y).shape == (3, 2)
-    tape, m = tape.mean(x, dim=0)
+    tape, _ = tape.mean(x, dim=0)
     assert TapeM.gelu(x).run(tape)[1].node(len(tape)).op.startswith("gelu")
     tape, both = tape.op("max", x, dim=1)
     assert len(both) == 2  # gt.max is torch's

@@ -104,7 +104,7 @@ def test_requires_grad_propagates_and_constants_get_none():
 
 
 def test_backward_asks_for_a_scalar_or_a_fitting_seed():
-    tape, x, y, _ = simple()
+    tape, _, y, _ = simple()
     with pytest.raises(gt.ShapeError, match=r"backward: the output has shape \(3,\)"):
         tape.backward(y)
     with pytest.raises(gt.ShapeError, match="seed"):
@@ -191,7 +191,8 @@ def test_a_wrong_gradient_shape_from_a_vjp_is_caught():
     name = "test_wrong_shape"
     register(
         name=name, doc="A wrong card.", signature="input", inputs=("input",), rule=lambda input: input,
-        view=lambda shape, strides: (0, strides), vjp=lambda F, at, dy: F.sum(dy), samples=(Sample(t(2)),), public=False,
+        view=lambda shape, strides: (0, strides), vjp=lambda F, at, dy: F.sum(dy), samples=(Sample(t(2)),),
+        public=False,
     )  # fmt: skip
     gt.backend.current().bodies[name] = lambda xp, x: x[...]
     tape, x = Tape().leaf([1.0, 2.0])
@@ -204,7 +205,7 @@ def test_a_wrong_gradient_shape_from_a_vjp_is_caught():
 def test_the_checker_catches_a_vjp_that_is_slightly_wrong(error):
     name = f"test_cubed_{error}".replace(".", "_").replace("-", "_")
     register(
-        name=name, doc="x³ with a vjp that may be wrong.", signature="input", inputs=("input",), rule=lambda input: input,
+        name=name, doc="x³, its vjp perhaps wrong.", signature="input", inputs=("input",), rule=lambda input: input,
         vjp=lambda F, at, dy, x: F.scale(F.mul(dy, F.square(x)), 3.0 * (1 + error)), saves=("input",),
         samples=(Sample(t(2)),), public=False,
     )  # fmt: skip

@@ -13,10 +13,10 @@ from gputape import Tape
 def made():
     tape, x = Tape().leaf(np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), name="x")
     tape, k = tape.leaf([1, 2, 3], requires_grad=False)
-    tape, (m, i) = tape.op("max", x, dim=1)
+    tape, (m, _) = tape.op("max", x, dim=1)
     tape, y = tape.op("mul", m, k)
-    tape, z = tape.op("cast", y, "bfloat16")
-    tape, p = tape.op("permute", x, (1, 0))
+    tape, _ = tape.op("cast", y, "bfloat16")
+    tape, _ = tape.op("permute", x, (1, 0))
     tape, s = tape.sum(y)
     return tape, x, s
 
