@@ -278,11 +278,13 @@ def as_array(value: Any, dtype: str | None = None) -> np.ndarray:
     elif isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
     elif isinstance(value, bool | int | float):
+        if isinstance(value, float) and dtype == "float64":
+            return np.array(value)  # not rounded to float32 on the way
         array = np.array(value, NP_DTYPE["bool" if isinstance(value, bool) else _scalar_dtype(value)])
     elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         array = np.from_dlpack(value)
     else:
-        array = _from_sequence(value)
+        array = _from_sequence(value, dtype == "float64")
     if dtype is not None and array.dtype != NP_DTYPE[dtype]:
         array = array.astype(NP_DTYPE[dtype])
     if array.dtype not in DTYPE_NAME:
@@ -294,14 +296,14 @@ def _scalar_dtype(value: int | float) -> str:
     return "float32" if isinstance(value, float) else "int64"
 
 
-def _from_sequence(value: Any) -> np.ndarray:
+def _from_sequence(value: Any, exact: bool = False) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as e:
         raise DTypeError(f"array: {value!r:.80} is not rectangular ({e}). Pass rows of equal length.") from e
     if array.dtype == object or array.dtype.kind not in "biufV":
         raise DTypeError(f"array: {type(value).__name__} {value!r:.80} is not numeric. Pass an array or numbers.")
-    if array.dtype == np.float64 and isinstance(value, list | tuple) and not _holds_float64(value):
+    if not exact and array.dtype == np.float64 and isinstance(value, list | tuple) and not _holds_float64(value):
         array = array.astype(np.float32)  # Python floats, as torch.tensor does
     return array
 

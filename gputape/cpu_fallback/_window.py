@@ -25,6 +25,7 @@ class Windows:
         between: per array between two stages, its shape after the leading axes: (*taps so far, *sizes, *positions).
         taps: per axis, see `taps_of`.
         apart: per axis, whether no element is in two windows.
+        tiled: per axis, whether each element is in exactly one.
     """
 
     def __init__(self, spatial: Ints, out: Ints, kernel: Ints, stride: Ints, before: Ints, dilation: Ints) -> None:
@@ -37,6 +38,7 @@ class Windows:
         self.between = [(*kernel[a:], *spatial[:a], *out[a:]) for a in self.stages[:-1]]
         self.taps = [taps_of(*option) for option in options]
         self.apart = [s > d * (k - 1) for _, _, k, s, _, d in options]
+        self.tiled = [(size, k, p, d) == (o * s, s, 0, 1) for size, o, k, s, p, d in options]
 
 
 @lru_cache(maxsize=4096)
@@ -90,7 +92,7 @@ def fold(xp: Any, windows: Any, x: Any, w: Windows, between: Sequence[Any], star
         first = start if target is x else None
         found = w.taps[a]
         whole = next((u for u, (_, seen) in enumerate(found) if seen == slice(0, w.spatial[a], 1)), None)
-        if whole is None:
+        if whole is None and not (first is None and w.tiled[a]):
             xp.copyto(target, 0 if first is None else first)
         order = range(w.kernel[a]) if whole is None else (whole, *(u for u in range(w.kernel[a]) if u != whole))
         for u in order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, per_axis
+from ..aval import Aval, need_float, per_axis, window
 from ..errors import ArgumentError, ShapeError
 
 Ints = tuple[int, ...]
@@ -73,3 +73,48 @@ def batched(F: Any, x: Any, n: int) -> tuple[Any, bool]:
 def unbatched(F: Any, y: Any, lone: bool) -> Any:
     """`y` without the batch axis that `batched` had added."""
     return F.reshape(y, F.aval(y).shape[1:]) if lone else y
+
+
+def pool_options(
+    op: str, n: int, kernel_size: Any, stride: Any, padding: Any = 0, dilation: Any = 1
+) -> dict[str, Ints]:
+    """The window of a pool as one integer per axis; stride None means the kernel size. Padding is at most half of the
+    kernel size, as in PyTorch."""
+    kernel = one_per_axis(op, "kernel_size", kernel_size, n, 1)
+    given = kernel if stride is None or stride == () or stride == [] else stride
+    options = {
+        "kernel_size": kernel,
+        "stride": one_per_axis(op, "stride", given, n, 1),
+        "padding": one_per_axis(op, "padding", padding, n, 0),
+        "dilation": one_per_axis(op, "dilation", dilation, n, 1),
+    }
+    if any(p > k // 2 for p, k in zip(options["padding"], kernel, strict=True)):
+        raise ArgumentError(
+            f"{op}: padding {options['padding']} is more than half of the window of {kernel}. "
+            f"Use at most {tuple(k // 2 for k in kernel)}."
+        )
+    return options
+
+
+def pooled(
+    op: str,
+    input: Aval,
+    *,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    ceil_mode: bool = False,
+) -> Aval:
+    """The aval of a pool's result."""
+    need_float(op, input=input)
+    n = len(kernel_size)
+    sizes = spatial(op, input, n)
+    windows = zip(sizes, kernel_size, stride, padding, dilation, strict=True)
+    out = tuple(window(*w, ceil_mode) for w in windows)
+    if min(out) < 1 or min(sizes) < 1:
+        raise ShapeError(
+            f"{op}: a window of {kernel_size} with dilation {dilation} does not fit the input of {sizes} with padding "
+            f"{padding}. Use a smaller window."
+        )
+    return input.with_shape((*input.shape[: input.ndim - n], *out))

@@ -1,0 +1,154 @@
+"""Bodies of max pooling: one pass per position of the window (a tap), over all windows at once.
+
+Which tap leads is kept in one byte per window. A tap takes the lead if it is strictly larger than all before
+it, or NaN; so the last to take the lead is the first of the maxima, or the last NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+from ..aval import Aval
+from ..aval import window as _window
+from ..backend import scratch as _scratch
+from ._window import taps_of as _taps_of
+
+Ints = tuple[int, ...]
+
+
+class _Plan:
+    """Constants of one pool.
+
+    Attributes:
+        taps: per tap (flat offset from the window's origin, positions that have it in the input, elements they see).
+        offsets: the flat offsets as an array.
+        origin: flat index of each window's first corner, which may lie outside the input.
+        first: number of the first tap of each window that is inside the input.
+        empty: which windows have no element at all, or None.
+    """
+
+    def __init__(
+        self, xp: Any, spatial: Ints, out: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints
+    ) -> None:
+        axes = list(zip(spatial, out, kernel, stride, padding, dilation, strict=True))
+        weights = [math.prod(spatial[a + 1 :]) for a in range(len(axes))]
+        offset = lambda tap: sum(u * d * w for u, d, w in zip(tap, dilation, weights, strict=True))  # noqa: E731
+        ranges = [_taps_of(*axis) for axis in axes]
+        self.taps = []
+        for tap in product(*map(range, kernel)):
+            found = [ranges[a][u] for a, u in enumerate(tap)]
+            self.taps.append((offset(tap), (..., *(p for p, _ in found)), (..., *(e for _, e in found))))
+        self.offsets = xp.asarray([o for o, _, _ in self.taps], dtype="int32")
+        self.origin = xp.zeros(out, "int32")
+        self.first = xp.zeros(out, _tap_dtype(kernel))
+        empty = xp.zeros(out, "bool")
+        for a, (n, o, k, s, p, d) in enumerate(axes):
+            shape = [1] * len(axes)
+            shape[a] = o
+            start = (xp.arange(o, dtype="int32") * s - p).reshape(shape)
+            ahead = xp.maximum(-(start // d), 0)  # taps that lie before the input
+            self.origin += (start * weights[a]).astype("int32")
+            self.first += (xp.minimum(ahead, k - 1) * math.prod(kernel[a + 1 :])).astype(self.first.dtype)
+            empty |= (ahead >= k) | (start + ahead * d >= n)
+        self.empty = empty if bool(empty.any()) else None
+
+
+_plan = lru_cache(maxsize=512)(_Plan)
+
+
+def _tap_dtype(kernel: Ints) -> str:
+    """The smallest dtype that counts the taps."""
+    return "uint8" if math.prod(kernel) <= 256 else "int32"
+
+
+def _forward_scratch(
+    input: Aval, *, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
+) -> list[Aval]:
+    sizes = zip(input.shape[2:], kernel_size, stride, padding, dilation, strict=True)
+    shape = (*input.shape[:2], *(_window(*w, ceil_mode) for w in sizes))
+    count = _tap_dtype(kernel_size)
+    return [Aval(shape, count), Aval(shape, count), Aval(shape, "bool"), Aval(shape, "bool"), Aval(shape, input.dtype)]
+
+
+@_scratch(_forward_scratch)
+def max_pool_nd(
+    xp: Any,
+    y: Any,
+    index: Any,
+    input: Any,
+    *,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    ceil_mode: bool,
+    scratch: Any,
+) -> None:
+    plan = _plan(xp, input.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
+    lead, step, win, nan, x = scratch
+    _, positions, elements = plan.taps[0]
+    skip = all(p == slice(0, o) for p, o in zip(positions[1:], y.shape[2:], strict=True))
+    if skip:
+        xp.copyto(y, input[elements])
+        xp.copyto(lead, 0)
+    else:
+        xp.copyto(y, -math.inf)
+        xp.copyto(lead, plan.first)
+    for k, (_, positions, elements) in list(enumerate(plan.taps))[skip:]:
+        _fill_outside(xp, x, positions)
+        xp.copyto(x[positions], input[elements])  # one strided reading; what follows runs over packed arrays
+        xp.greater(x, y, out=win)
+        xp.not_equal(x, x, out=nan)
+        xp.logical_or(win, nan, out=win)
+        xp.multiply(win.view("uint8"), k, out=step, dtype=step.dtype)
+        xp.maximum(lead, step, out=lead)
+        xp.maximum(y, x, out=y)
+    xp.take(plan.offsets, lead, out=index, mode="clip")
+    xp.add(index, plan.origin, out=index)
+    if plan.empty is not None:
+        xp.copyto(index, -1, where=plan.empty)
+
+
+def _fill_outside(xp: Any, x: Any, positions: Any) -> None:
+    """-inf at the windows whose tap lies in the padding."""
+    for a, found in enumerate(positions[1:], 1 - len(positions)):
+        behind = (slice(None),) * (-1 - a)
+        for gap in (slice(0, found.start), slice(found.stop, x.shape[a])):
+            if gap.stop > gap.start:
+                xp.copyto(x[(..., gap, *behind)], -math.inf)
+
+
+@_scratch(lambda dy, index, **attrs: [index.with_dtype("int64"), dy])
+def max_pool_nd_bwd(
+    xp: Any,
+    dx: Any,
+    dy: Any,
+    index: Any,
+    *,
+    spatial: Ints,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    scratch: Any,
+) -> None:
+    at, kept = scratch
+    planes, size = math.prod(dy.shape[:2]), math.prod(spatial)
+    start = (xp.arange(planes) * size).reshape((*dy.shape[:2], *(1,) * len(spatial)))
+    empty = _plan(xp, spatial, dy.shape[2:], kernel_size, stride, padding, dilation).empty
+    if empty is not None:
+        xp.copyto(kept, dy)
+        xp.copyto(kept, 0, where=empty)
+        dy, index = kept, xp.maximum(index, 0)
+    xp.add(index, start, out=at)
+    xp.copyto(dx, 0)
+    xp.add.at(dx.reshape(-1), at.reshape(-1), xp.ascontiguousarray(dy).reshape(-1))
+
+
+def max_pool_nd_gather(xp: Any, y: Any, input: Any, index: Any, **attrs: Any) -> None:
+    flat = input.reshape((*input.shape[:2], math.prod(input.shape[2:])))
+    found = xp.take_along_axis(flat, index.reshape((*index.shape[:2], math.prod(index.shape[2:]))), axis=2)
+    xp.multiply(found.reshape(y.shape), index >= 0, out=y)

@@ -1,0 +1,264 @@
+"""Cards of average pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..aval import Aval, need_float
+from ..errors import ArgumentError, ShapeError
+from ..registry import register
+from ..samples import Bad, Perf, Sample, t
+from ._window import Ints, batched, pool_options, pooled, spatial, unbatched
+from .pool import flag, pool_errors
+
+# --- the primitives ---------------------------------------------------------------------------------------------------
+
+
+def _nd_rule(
+    input: Aval,
+    *,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Aval:
+    window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * len(kernel_size))
+    return pooled("avg_pool_nd", input, **window, ceil_mode=ceil_mode)
+
+
+def _bwd_rule(dy: Aval, *, spatial: Ints, **options: Any) -> Aval:
+    dx = dy.with_shape((*dy.shape[:2], *spatial))
+    if _nd_rule(dx, **options) is not dy:
+        raise ShapeError(
+            f"avg_pool_nd_bwd: dy {dy.shape} is not of a pool of {spatial} with {options}. Give the cotangent of it."
+        )
+    return dx
+
+
+OPTIONS = "kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override"
+_3X2 = dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), divisor_override=None)
+
+register(
+    name="avg_pool_nd",
+    doc="""The mean of each window: its sum divided by its number of elements, those in the padding included if
+`count_include_pad`, or by `divisor_override`. input (N, C, *spatial), y (N, C, *positions).""",
+    signature=f"input, {OPTIONS}",
+    inputs=("input",),
+    rule=_nd_rule,
+    vjp=lambda F, at, dy: F.avg_pool_nd_bwd(dy, at.ins[0].shape[2:], **at.attrs),
+    batch=(0, 0),
+    samples=(
+        Sample(t(2, 3, 5, 4), **_3X2, ceil_mode=True, count_include_pad=False),
+        Sample(t(0, 3, 5, 4), **_3X2, ceil_mode=False, count_include_pad=True),
+    ),
+    public=False,
+)
+
+register(
+    name="avg_pool_nd_bwd",
+    doc="""The gradient of `avg_pool_nd`: each dy (N, C, *positions), divided as there, is added to its window.""",
+    signature=f"dy, spatial, {OPTIONS}",
+    inputs=("dy",),
+    outputs=("dx",),
+    rule=_bwd_rule,
+    vjp=lambda F, at, g: F.avg_pool_nd(g, **{k: v for k, v in at.attrs.items() if k != "spatial"}),
+    batch=(0, 0),
+    samples=(Sample(t(2, 3, 3, 3), spatial=(5, 4), **_3X2, ceil_mode=True, count_include_pad=False),),
+    errors=(
+        Bad(
+            ShapeError,
+            "not of a pool",
+            t(2, 3, 3, 3),
+            spatial=(9, 4),
+            **_3X2,
+            ceil_mode=True,
+            count_include_pad=False,
+        ),
+    ),
+    public=False,
+)
+
+
+# --- PyTorch's names --------------------------------------------------------------------------------------------------
+
+
+def _canon(op: str, n: int) -> Callable[..., dict[str, Any]]:
+    def canon(
+        input: Aval,
+        *,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        ceil_mode: Any,
+        count_include_pad: Any,
+        divisor_override: Any = None,
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = pool_options(op, n, kernel_size, stride, padding)
+        del options["dilation"]
+        if isinstance(divisor_override, bool) or not (divisor_override is None or isinstance(divisor_override, int)):
+            raise ArgumentError(f"{op}: divisor_override={divisor_override!r} must be an integer. Leave it out.")
+        if divisor_override == 0:
+            raise ArgumentError(f"{op}: divisor_override=0 would divide by zero. Use another integer.")
+        options["ceil_mode"] = flag(op, "ceil_mode", ceil_mode)
+        options["count_include_pad"] = flag(op, "count_include_pad", count_include_pad)
+        return options | ({"divisor_override": divisor_override} if n > 1 else {})
+
+    return canon
+
+
+def _compose(F: Any, input: Any, *, divisor_override: int | None = None, **options: Any) -> Any:
+    x, lone = batched(F, input, len(options["kernel_size"]))
+    return unbatched(F, F.avg_pool_nd(x, **options, divisor_override=divisor_override), lone)
+
+
+def _register(n: int, samples: tuple[Sample, ...], perf: tuple[Perf, ...] = ()) -> None:
+    name = f"avg_pool{n}d"
+    override = ", divisor_override=None" if n > 1 else ""
+    divisor = ", or by `divisor_override`" if n > 1 else ""
+
+    def rule(input: Aval, *, kernel_size: Ints, stride: Ints, padding: Ints, ceil_mode: bool, **rest: Any) -> Aval:
+        window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * n)
+        return pooled(name, input, **window, ceil_mode=ceil_mode)
+
+    register(
+        name=name,
+        doc=f"""The mean of each window. As torch.nn.functional.{name}.
+
+input (N, C, *spatial) or (C, *spatial) with {n} spatial sizes. kernel_size, stride (None: the kernel size) and padding
+(zeros, at most half of the kernel): an integer, or one per axis. `ceil_mode` also takes windows that leave the input at
+its end. The sum is divided by the size of the window, without its padding unless `count_include_pad`{divisor}.""",
+        signature=f"input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True{override}",
+        inputs=("input",),
+        canon=_canon(name, n),
+        rule=rule,
+        compose=_compose,
+        samples=samples,
+        errors=pool_errors(n)
+        + ((Bad(ArgumentError, "divide by zero", t(1, 4, 4), kernel_size=2, divisor_override=0),) if n == 2 else ()),
+        perf=perf,
+        torch=f"torch.nn.functional.{name}",
+    )
+
+
+_register(
+    1,
+    (
+        Sample(t(2, 3, 8), kernel_size=2),
+        Sample(t(3, 7), kernel_size=3, stride=2, padding=1, ceil_mode=True, why_="unbatched"),
+        Sample(t(2, 2, 7), kernel_size=4, stride=3, padding=2, count_include_pad=False, ceil_mode=True),
+        Sample(t(2, 2, 1), kernel_size=1, why_="size 1"),
+        Sample(t(0, 2, 4), kernel_size=2, why_="no samples"),
+    ),
+)
+_register(
+    2,
+    (
+        Sample(t(2, 3, 4, 6), kernel_size=2),
+        Sample(t(2, 3, 5, 7), kernel_size=3, stride=2, padding=1),
+        Sample(t(2, 3, 5, 7), kernel_size=(2, 3), stride=(3, 1), padding=(0, 1), count_include_pad=False),
+        Sample(t(2, 2, 5, 5), kernel_size=2, stride=3, padding=1, ceil_mode=True, why_="windows beyond the padding"),
+        Sample(t(2, 5, 5), kernel_size=3, stride=1, divisor_override=-4, why_="unbatched"),
+        Sample(t(2, 3, 4, 6, layout="transposed"), kernel_size=(1, 2)),
+        Sample(t(2, 3, 4, 6, layout="strided"), kernel_size=(3, 1), padding=(1, 0)),
+        Sample(t(0, 2, 4, 4), kernel_size=2, why_="no samples"),
+        Sample(t(2, 2, 4, 4, dtype="float64"), kernel_size=2),
+    ),
+    (
+        Perf(t(64, 16, 8, 8), kernel_size=2, name_="digits pool"),
+        Perf(t(64, 16, 28, 28), kernel_size=2, name_="cnn pool 1"),
+        Perf(t(64, 64, 56, 56), kernel_size=3, stride=2, padding=1),
+    ),
+)
+_register(
+    3,
+    (
+        Sample(t(2, 2, 4, 4, 4), kernel_size=2),
+        Sample(t(2, 3, 5, 4), kernel_size=(2, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1), count_include_pad=False),
+        Sample(t(1, 2, 3, 5, 3), kernel_size=2, ceil_mode=True, divisor_override=3),
+    ),
+)
+
+
+# --- to a given size --------------------------------------------------------------------------------------------------
+
+
+def _adaptive_canon(op: str, n: int) -> Callable[..., dict[str, Any]]:
+    def canon(input: Aval, *, output_size: Any) -> dict[str, Any]:
+        sizes = spatial(op, input, n)
+        given = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
+        filled = tuple(s if g is None else g for g, s in zip(given, sizes, strict=False))
+        if len(given) != n or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in filled):
+            raise ArgumentError(
+                f"{op}: output_size={output_size!r} must be a positive integer, or {n} of them (None keeps a size). "
+                "Pass for example 1."
+            )
+        return {"output_size": filled}
+
+    return canon
+
+
+def _means(size: int, out: int) -> tuple[tuple[float, ...], ...]:
+    """The matrix (out, size) whose row i averages the elements ⌊i·size/out⌋ to ⌈(i+1)·size/out⌉."""
+    rows = []
+    for i in range(out):
+        start, end = i * size // out, -(-(i + 1) * size // out)
+        rows.append(tuple(1 / (end - start) if start <= j < end else 0.0 for j in range(size)))
+    return tuple(rows)
+
+
+def _adaptive(F: Any, input: Any, *, output_size: Ints) -> Any:
+    aval = F.aval(input)
+    n = len(output_size)
+    lead, sizes = aval.shape[: aval.ndim - n], aval.shape[aval.ndim - n :]
+    if all(s % o == 0 for s, o in zip(sizes, output_size, strict=True)):
+        split = [v for s, o in zip(sizes, output_size, strict=True) for v in (o, s // o)]
+        return F.mean(F.reshape(input, (*lead, *split)), tuple(range(len(lead) + 1, len(lead) + 2 * n, 2)))
+    x, shape = input, [*lead, *sizes]
+    for a, (size, out) in enumerate(zip(sizes, output_size, strict=True), len(lead)):
+        if size != out:
+            rows = (math.prod(shape[:a]), size, math.prod(shape[a + 1 :]))
+            x = F.matmul(F.const(_means(size, out), aval.dtype), F.reshape(x, rows))
+            shape[a] = out
+    return F.reshape(x, tuple(shape))
+
+
+def _adaptive_rule(op: str) -> Callable[..., Aval]:
+    def rule(input: Aval, *, output_size: Ints) -> Aval:
+        need_float(op, input=input)
+        n = len(output_size)
+        if min(input.shape[input.ndim - n :]) < 1:
+            raise ShapeError(f"{op}: input {input.shape} has an empty spatial axis. Give sizes of at least 1.")
+        return input.with_shape((*input.shape[: input.ndim - n], *output_size))
+
+    return rule
+
+
+for _n in (1, 2, 3):
+    _name = f"adaptive_avg_pool{_n}d"
+    register(
+        name=_name,
+        doc=f"""Means over the `output_size` parts of each spatial axis. As torch.nn.functional.{_name}.
+
+Part i covers the elements ⌊i·size/out⌋ to ⌈(i+1)·size/out⌉. input (N, C, *spatial) or (C, *spatial) with {_n} spatial
+sizes; output_size: an integer, or one per axis, None for the input's size.""",
+        signature="input, output_size",
+        inputs=("input",),
+        canon=_adaptive_canon(_name, _n),
+        rule=_adaptive_rule(_name),
+        compose=_adaptive,
+        samples=(
+            Sample(t(2, 3, *(4,) * _n), output_size=1),
+            Sample(t(2, 3, *(4, 6, 2)[:_n]), output_size=2),
+            Sample(t(3, *(5, 7, 3)[:_n]), output_size=(3, None, 4)[:_n], why_="unbatched, parts overlap"),
+        ),
+        errors=(
+            Bad(ArgumentError, "output_size=0", t(2, 3, *(4,) * _n), output_size=0),
+            Bad(ArgumentError, "positive integer", t(2, 3, *(4,) * _n), output_size=(1,) * (_n + 1)),
+            Bad(ShapeError, "axes", t(4), output_size=1),
+        ),
+        torch=f"torch.nn.functional.{_name}",
+    )
