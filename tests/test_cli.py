@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gputape
+from gputape import checkpoint, registry
 from gputape.cli import main
 
 QUICK = ["--epochs", "1", "--no-progress"]
@@ -70,7 +71,7 @@ def bad_runs(folder):
     (folder / "damaged" / "model.safetensors").write_bytes(b"garbage")
     yield folder / "damaged", "damaged"
     (folder / "foreign").mkdir()
-    gputape.checkpoint.save(folder / "foreign" / "model.safetensors", {"w": [1.0]}, model="other")
+    checkpoint.save(folder / "foreign" / "model.safetensors", {"w": [1.0]}, model="other")
     yield folder / "foreign", "not a model of `gputape train`"
 
 
@@ -129,7 +130,7 @@ def test_ctrl_c_stops_with_a_checkpoint_that_can_be_used(tmp_path):
 def test_ops_lists_every_op_and_its_gaps(capsys):
     code, out, _ = run(capsys, "ops")
     rows = {line.split()[0]: line for line in out.splitlines()[1:-1]}
-    assert code == 0 and set(rows) == {op.name for op in gputape.registry.ops()}
+    assert code == 0 and set(rows) == {op.name for op in registry.ops()}
     code, out, _ = run(capsys, "ops", "--missing")
     assert code == 0
     assert all(" -" in line for line in out.splitlines()[1:-1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import checkpoint, nn
+from gputape import checkpoint, nn, optim
 from gputape.data import batches, digits, shift_images
 from gputape.train import Interrupted, Options, Trainer, evaluate_run, train_run
 
@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_training():
 def test_a_model_of_your_own_trains_through_the_public_names():
     gt.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
-    opt = gt.optim.Adam(model.parameters(), lr=0.05)
+    opt = optim.Adam(model.parameters(), lr=0.05)
     x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
     y = np.array([[0], [1], [1], [0]], np.float32)
     for _ in range(150):

@@ -109,7 +109,7 @@ class _BatchNorm(Module):
         seen = F.add(self.num_batches_tracked, 1)
         unbiased = F.scale(var, count / (count - 1))
         for cell, value in ((self.running_mean, mean), (self.running_var, unbiased)):
-            step = F.sub(value, cell)
+            step = F.sub(F.detach(value), cell)
             if self.momentum is None:
                 step = F.mul(step, F.reciprocal(F.cast(seen, cell.aval.dtype)))
             else:
