@@ -19,13 +19,19 @@ for module in ("triton", "cupy"):
         pytest.skip(f"{module} is not installed: no kernel is compiled", allow_module_level=True)
 
 
+# The other test modules emulate; what compiles needs processes of its own, in Triton's other mode.
+COMPILED = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+
+
 def run_gate(*options):
-    return subprocess.run([sys.executable, "-m", "gputape.kernels.gate", *options], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "gputape.kernels.gate", *options], env=COMPILED, capture_output=True, text=True
+    )
 
 
 def nvrtc_works():
     code = "from gputape.kernels.machine import compile; compile._nvrtc(); assert compile._cuda_headers()"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+    return subprocess.run([sys.executable, "-c", code], env=COMPILED, capture_output=True).returncode == 0
 
 
 def test_triton_kernels_compile_without_spills_and_with_matrix_instructions():
@@ -75,10 +81,55 @@ def test_gate_refuses_an_unknown_architecture():
 
 
 def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
-    env = os.environ | {"GPUTAPE_CACHE_DIR": str(tmp_path)}
+    env = COMPILED | {"GPUTAPE_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "gputape.kernels.gate", "--arch", "80", "--kernel", "relu_bwd", "--jobs", "1"]
     first, second = (subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0, first.stdout + first.stderr
     files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
     assert len(files) == 6 and second.stdout == first.stdout
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")) == files
+
+
+FAKE_LAUNCH = """
+import numpy as np
+from gputape.kernels import activation, pool, runtime
+from gputape.kernels.launch import launch
+from gputape.kernels.machine import cubin
+
+class Pointer:
+    def __init__(self, ptr): self.ptr = ptr
+class Array:
+    def __init__(self, ptr, dtype): self.data, self.dtype = Pointer(ptr), np.dtype(dtype)
+
+calls = []
+def load(found):
+    return (lambda *args, **options: calls.append((found, args, options))), found
+cubin._load = load
+stream = runtime.CudaStream(90)
+y, x = Array(256, "float32"), Array(512, "float32")
+for n, arrays in ((4096, (y, x)), (4097, (y, x)), (4096, (y, Array(516, "float32"))), (4096, (y, x))):
+    launch(activation.RELU, (n // 1024 + 1,), (*arrays, np.int64(n)), stream)
+launch(pool._kernel("max_pool2d", "float32"), (3,), (y, Array(64, "int32"), x, np.int64(9), *range(12)), stream)
+launch(activation.RELU, (0,), (), stream)
+
+wide, narrow, odd, again, pooled = calls
+assert len(stream.functions) == 3 and again[0] is wide[0] and narrow[0] is odd[0] is not wide[0]
+(size, block, values), options = wide[1], wide[2]
+assert size == (5, 1, 1) and block == (128, 1, 1) and options == {"shared_mem": wide[0].shared}
+assert values[:2] == (y.data, x.data) and type(values[2]) is np.int64 and values[3:] == (None, None)
+assert [type(v) for v in pooled[1][2][3:]] == [np.int64] + [np.int32] * 12 and pooled[0].name == "max_pool2d"
+try:
+    launch(activation.RELU, (1,), (y, x, 2**31), stream)
+except Exception as e:
+    assert "does not fit in int32" in str(e), e
+else:
+    raise AssertionError
+print("ok")
+"""
+
+
+@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
+def test_a_launch_on_a_gpu_passes_what_the_cubin_expects():
+    """All of the cuda route but the driver: variants by promise, typed scalars, Triton's two scratch pointers."""
+    made = subprocess.run([sys.executable, "-c", FAKE_LAUNCH], env=COMPILED, capture_output=True, text=True)
+    assert made.stdout == "ok\n", made.stderr

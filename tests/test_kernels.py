@@ -18,7 +18,7 @@ from gputape import backend as backends
 from gputape import kernels, registry
 from gputape.backend import NP_DTYPE, Backend, aval_of
 from gputape.functions import Execute
-from gputape.kernels import tiles
+from gputape.kernels import pool, tiles
 from gputape.samples import Sample, t
 from gputape.testing import apply, inputs_of
 from gputape.var import call
@@ -157,6 +157,58 @@ def test_gradients_through_kernels_agree_with_float64(op, sample):
     for dx, exact in zip(gradients("mixed", args), gradients("cpu", [widened(x) for x in args]), strict=True):
         assert dx.dtype == np.float32
         assert_close(np.asarray(dx), np.asarray(exact), args, factor=16)
+
+
+def pooled(x, kernel_size, stride, padding, dilation, shape):
+    """Max pooling over two axes by its definition, one window at a time."""
+    y, index = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    for at in np.ndindex(*shape):
+        taps = [
+            (row, col)
+            for i in range(kernel_size[0])
+            for j in range(kernel_size[1])
+            for row in [at[-2] * stride[0] - padding[0] + i * dilation[0]]
+            for col in [at[-1] * stride[1] - padding[1] + j * dilation[1]]
+            if 0 <= row < x.shape[-2] and 0 <= col < x.shape[-1]
+        ]
+        values = [x[(*at[:-2], *tap)] for tap in taps]
+        nan = [k for k, v in enumerate(values) if np.isnan(v)]
+        best = nan[-1] if nan else int(np.argmax(values))
+        y[at], index[at] = values[best], taps[best][0] * x.shape[-1] + taps[best][1]
+    return y, index
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "shape, kernel_size, stride, padding, dilation, out",
+    [
+        ((2, 3, 7, 9), (2, 2), (2, 2), (0, 0), (1, 1), (3, 4)),
+        ((3, 11, 13), (3, 3), (1, 2), (1, 1), (1, 1), (11, 7)),
+        ((1, 2, 8, 5), (3, 2), (2, 1), (1, 1), (1, 2), (4, 5)),
+        ((1, 6, 5), (2, 3), (3, 3), (0, 0), (1, 1), (2, 2)),  # ceil_mode: the last window is cut off
+        ((0, 4, 4), (2, 2), (2, 2), (0, 0), (1, 1), (2, 2)),
+        ((1, 1, 1), (1, 1), (1, 1), (0, 0), (1, 1), (1, 1)),
+        ((1, 1, 257), (1, 2), (1, 1), (0, 0), (1, 1), (1, 256)),
+    ],
+)
+def test_max_pooling_by_its_definition(shape, kernel_size, stride, padding, dilation, out, dtype):
+    x = np.random.default_rng(0).integers(-4, 5, shape).astype(NP_DTYPE[dtype])  # full of ties
+    if x.size > 9:
+        x.reshape(-1)[[3, 4]] = np.nan
+    shape_out = (*shape[:-2], *out)
+    window = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": True}
+    rt = EMULATED.xp
+    y, index, dx = rt.empty(shape_out, x.dtype), rt.empty(shape_out, np.int32), rt.empty(shape, x.dtype)
+    pool.max_pool_nd(rt, y, index, x, **window)
+    expected, where = pooled(x, kernel_size, stride, padding, dilation, shape_out)
+    np.testing.assert_array_equal(y.astype(np.float32), expected.astype(np.float32))
+    np.testing.assert_array_equal(index, where)
+    dy = np.random.default_rng(1).integers(-9, 10, shape_out).astype(x.dtype)  # small integers: sums are exact
+    pool.max_pool_nd_bwd(rt, dx, dy, index, **window)
+    scattered = np.zeros((int(np.prod(shape[:-2])), shape[-2] * shape[-1]), np.float32)
+    planes = np.arange(len(scattered)).reshape(*shape[:-2], 1, 1)
+    np.add.at(scattered, (planes, index), dy.astype(np.float32))
+    np.testing.assert_array_equal(dx.astype(np.float32), scattered.reshape(shape))
 
 
 def test_only_needed_gradients_are_computed():
