@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import scratch
 from .pointwise import _blocks, _masked, _select, _spread
-from .unary import _erf, _log1p_exp, _softplus
+from .unary import _erf, _log1p_exp, _polynomial, _softplus
 
 _MASK = scratch(lambda dy, y, **attrs: [y.with_dtype("bool")])
 _ONE = scratch(lambda *avals, **attrs: [avals[0]])
@@ -180,14 +180,31 @@ def _gelu_tanh(xp: Any, out: Any, x: Any) -> None:
     xp.tanh(out, out=out)
 
 
+# float32: erf(x/√2) = tanh(x·P(x²)), in two thirds of the passes of a quotient. P is the minimax fit of degree 6, found
+# by linear programming: |error| ≤ 6e-8 in exact arithmetic, 1.3e-7 in float32. From x = 6 on it gives ±1, also where x²
+# overflows, since the leading coefficient is positive.
+_GATE = (1.75617057e-9, -1.3226331e-7, 3.96474366e-6, -5.53061871e-5, -3.25949977e-5, 0.0363330846, 0.797884941)
+
+
+def _gate(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
+    """erf(x/√2) into out."""
+    if x.dtype.itemsize == 4:
+        xp.multiply(x, x, out=u)
+        _polynomial(xp, out, u, _GATE)
+        xp.multiply(out, x, out=out)
+        xp.tanh(out, out=out)
+    else:
+        xp.multiply(x, math.sqrt(0.5), out=u)
+        _erf(xp, out, u, *buffers)
+
+
 @_FOUR
 def gelu(xp: Any, y: Any, input: Any, *, approximate: str, scratch: list[Any]) -> None:
     for y_, x, half, *buffers in _blocks((y, input), tuple(scratch)):
         if approximate == "tanh":
             _gelu_tanh(xp, y_, x)
         else:
-            xp.multiply(x, math.sqrt(0.5), out=half)
-            _erf(xp, y_, half, *buffers)
+            _gate(xp, y_, x, half, *buffers)
         xp.multiply(x, 0.5, out=half)
         xp.add(y_, 1.0, out=y_)
         xp.multiply(y_, half, out=y_)
@@ -202,12 +219,11 @@ def gelu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, approximate: str, scratch
 
 def _gelu_slope(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
     """Φ(x) + x·φ(x)."""
-    xp.multiply(x, math.sqrt(0.5), out=u)
-    _erf(xp, out, u, *buffers)
+    _gate(xp, out, x, u, *buffers)
     xp.add(out, 1.0, out=out)
     xp.multiply(out, 0.5, out=out)
-    xp.multiply(u, u, out=u)
-    xp.negative(u, out=u)
+    xp.multiply(x, -0.5, out=u)
+    xp.multiply(u, x, out=u)
     xp.exp(u, out=u)
     xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
     xp.multiply(u, x, out=u)
