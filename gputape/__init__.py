@@ -10,8 +10,8 @@ from .backend import device
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .plan import compile
 from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
-from .registry import Op as _Op
-from .registry import on_register as _on_register
+from .registry import find as _find
+from .registry import ops as _ops
 from .tape import Node, Tape
 from .tapem import Err, Ok, TapeM, do
 from .transforms import check_grads, grad, hvp, jvp, value_and_grad, vjp
@@ -19,11 +19,18 @@ from .var import FUNCTIONS as _FUNCTIONS
 from .var import Cell, Recording, Var, leaf, no_grad, record
 
 
-@_on_register
-def _export(op: _Op) -> None:
-    """Every public op of the registry, those registered later too, is `gt.<name>`."""
-    if op.public:
-        globals()[op.name] = _FUNCTIONS[op.name]
+def __getattr__(name: str):
+    """`gt.<op>` for every public op, those registered later too."""
+    op = None if name.startswith("_") else _find(name)
+    if op is None or not op.public:
+        raise AttributeError(f"module 'gputape' has no attribute {name!r}, and there is no op of that name")
+    globals()[name] = _FUNCTIONS[name]
+    return globals()[name]
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *(op.name for op in _ops() if op.public)]
+
+
+var = _FUNCTIONS["var"]  # the variance, not the module that recordings live in
 from .stateful import batch_norm  # noqa: E402 - takes the place of the pure op of that name

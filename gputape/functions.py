@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import backend as _backend
 from .aval import Aval
 from .errors import ArgumentError
-from .registry import At, Op, get, on_register
+from .registry import At, Op, find, get
 
 
 class Functions:
@@ -74,9 +74,13 @@ class Functions:
         """Call any registered op by name, with the signature of `gt.<name>`."""
         return getattr(self, get(name).name)(*args, **kwargs)
 
-    if TYPE_CHECKING:  # the generated methods
-
-        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """The method of an op, made when first asked for."""
+        op = find(name)
+        if op is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, and there is no op of that name")
+        setattr(Functions, name, make_callable(op, "self", "self.run", {}))
+        return getattr(self, name)
 
 
 class Execute(Functions):
@@ -210,8 +214,3 @@ def _open_defaults(params: list[inspect.Parameter]) -> list[inspect.Parameter]:
             seen = seen or p.default is not p.empty
         out.append(p)
     return out
-
-
-@on_register
-def _add_method(op: Op) -> None:
-    setattr(Functions, op.name, make_callable(op, "self", "self.run", {}))

@@ -7,9 +7,11 @@ test samples. Bodies live in `cpu_fallback/` and `kernels/` under the op's name.
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from .aval import Aval, promote
@@ -75,7 +77,7 @@ class Op:
     torch: str | None = None
     public: bool = True
     # Derived from the fields above.
-    params: tuple[inspect.Parameter, ...] = field(init=False, repr=False)
+    names: tuple[str, ...] = field(init=False, repr=False)
     attrs: tuple[str, ...] = field(init=False, repr=False)
     variadic: bool = field(init=False, repr=False)
     several: bool = field(init=False, repr=False)
@@ -86,11 +88,11 @@ class Op:
     memo: dict[Any, At] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        params = tuple(inspect.signature(_stub(self.name, self.signature)).parameters.values())
+        names = _names(self.signature)
         plain = tuple(name.lstrip("*") for name in self.inputs)
         derive = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - the dataclass is frozen
-        derive("params", params)
-        derive("attrs", tuple(p.name for p in params if p.name not in plain))
+        derive("names", names)
+        derive("attrs", tuple(n for n in names if n not in plain))
         derive("variadic", self.inputs != plain)
         derive("several", len(self.outputs) > 1)
         derive("plain", self.compose is None and self.returns == 1)
@@ -107,10 +109,9 @@ class Op:
         derive("saved_outputs", tuple(k for is_input, k in self.saved_at if not is_input))
 
     def _check(self, plain: tuple[str, ...], where: dict[str, Any]) -> None:
-        names = {p.name for p in self.params}
         gaps = [
             ("a docstring", bool(self.doc.strip())),
-            ("inputs that are parameters of its signature", set(plain) <= names),
+            ("inputs that are parameters of its signature", set(plain) <= set(self.names)),
             ("a rule or compose", self.rule is not None or self.compose is not None),
             ("no vjp beside compose", self.compose is None or self.vjp is None),
             ("saves that name inputs or outputs", set(self.saves) <= set(where)),
@@ -164,6 +165,13 @@ class Op:
             attrs = self.canon(*avals, **attrs)
         outs = self.rule(*avals, **attrs) if self.rule is not None else ()
         return At(self, avals, (outs,) if isinstance(outs, Aval) else tuple(outs or ()), attrs, values)
+
+    @cached_property
+    def params(self) -> tuple[inspect.Parameter, ...]:
+        """The parameters of the signature."""
+        scope: dict[str, Any] = {}
+        exec(f"def stub({self.signature}): ...", scope)
+        return tuple(inspect.signature(scope["stub"]).parameters.values())
 
     def _casts(self, avals: tuple[Any, ...]) -> tuple[str | None, ...] | None:
         """The dtype to cast each input to before the op, or None if nothing is to be cast."""
@@ -242,10 +250,10 @@ def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _stub(name: str, signature: str) -> Callable[..., None]:
-    scope: dict[str, Any] = {}
-    exec(f"def {name}({signature}): ...", scope)
-    return scope[name]
+def _names(signature: str) -> tuple[str, ...]:
+    """Parameter names of a signature, without building it."""
+    args = ast.parse(f"lambda {signature}: 0", mode="eval").body.args  # type: ignore[attr-defined]
+    return tuple(a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs))
 
 
 # Nodes that no body computes: a value from outside, and output `index` of a node with several outputs.
@@ -255,11 +263,10 @@ STRUCTURAL = {
 }
 
 _ops: dict[str, Op] = {}
-_listeners: list[Callable[[Op], None]] = []
 
 
 def register(**fields: Any) -> Op:
-    """Add a card (the fields of `Op`). Its functions and methods exist from here on.
+    """Add a card (the fields of `Op`). Its functions and methods exist from here on; they are made when first asked for.
 
     Raises:
         ArgumentError: the name is taken, or the card is half filled.
@@ -268,8 +275,6 @@ def register(**fields: Any) -> Op:
     if op.name in _ops or op.name in STRUCTURAL:
         raise ArgumentError(f"register: an op named {op.name!r} exists already. Choose another name.")
     _ops[op.name] = op
-    for listener in _listeners:
-        listener(op)
     return op
 
 
@@ -290,11 +295,9 @@ def ops() -> Iterator[Op]:
     return iter(tuple(_ops.values()))
 
 
-def on_register(listener: Callable[[Op], None]) -> None:
-    """Call `listener` with every card, those registered so far and those to come."""
-    _listeners.append(listener)
-    for op in ops():
-        listener(op)
+def find(name: str) -> Op | None:
+    """The card of that name, or None."""
+    return _ops.get(name)
 
 
 def no_second_order(name: str) -> Callable[..., Any]:

@@ -19,12 +19,12 @@ import inspect
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import GputapeError, TapeError
-from .functions import Shown
+from .functions import Shown, make_callable
 from .page import PAGE
-from .registry import Op, get, on_register
+from .registry import find, get, ops
 from .tape import Append, Tape
 
 T = TypeVar("T")
@@ -44,7 +44,19 @@ class Err:
     error: GputapeError
 
 
-class TapeM(Generic[T]):
+class _OpMethods(type):
+    """Gives `TapeM` the methods of the ops, made when first asked for."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_") or not _op_method(name):
+            raise AttributeError(f"TapeM has no attribute {name!r}, and there is no op of that name")
+        return getattr(cls, name)
+
+    def __dir__(cls) -> list[str]:
+        return [*type.__dir__(cls), *(op.name for op in ops() if op.public)]
+
+
+class TapeM(Generic[T], metaclass=_OpMethods):
     """A computation from a tape to a value and a tape.
 
     Besides the methods below it has, as static methods, one for each name of the original API page and one for each
@@ -134,10 +146,6 @@ class TapeM(Generic[T]):
     def backward_nodes(out: int, seed: int | None = None) -> TapeM[dict[int, int]]:
         """{node id: id of its gradient}, computed on the tape; see `Tape.backward_nodes`."""
         return TapeM(lambda tape: _swap(tape.backward_nodes(out, seed)))
-
-    if TYPE_CHECKING:  # the generated methods
-
-        def __getattr__(self, name: str) -> Any: ...
 
     def __repr__(self) -> str:
         return "<TapeM program>"
@@ -283,8 +291,10 @@ for _name, _entry in PAGE.items():
     _methods(_name, _entry.function)
 
 
-@on_register
-def _add_methods(op: Op) -> None:
-    """Ops that the page does not name are methods with the signature of `gt.<name>`."""
-    if op.public and op.name not in PAGE and not hasattr(TapeM, op.name):
-        _methods(op.name, getattr(Append, op.name))
+def _op_method(name: str) -> bool:
+    """Make the method of an op that the page does not name; False if there is no such op."""
+    op = find(name)
+    if op is None or not op.public:
+        return False
+    _methods(name, getattr(Append, name, None) or make_callable(op, "self", "self.run", {}))
+    return True

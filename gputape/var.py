@@ -20,7 +20,7 @@ from . import backend as _backend
 from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Execute, Functions, lift_arrays, make_callable, needs_copy, number_dtype
-from .registry import Op, on_register
+from .registry import Op, find, get, ops
 from .tape import (
     Node,
     check_cell,
@@ -42,7 +42,7 @@ _NUMBERS = (bool, int, float)
 
 
 class Operators:
-    """Python's operators, and every op as a method: what `Var` and `Cell` share. Both are added as cards register."""
+    """Python's operators, and every op as a method: what `Var` and `Cell` share. Both come from the cards."""
 
     __slots__ = ()
     __array_priority__ = 1000  # NumPy leaves `array + var` to us
@@ -54,7 +54,18 @@ class Operators:
         def aval(self) -> Aval: ...
         @property
         def value(self) -> Any: ...
-        def __getattr__(self, name: str) -> Any: ...
+
+    def __getattr__(self, name: str) -> Any:
+        """The method of an op whose first parameter is an array, made when first asked for."""
+        op = None if name.startswith("_") else find(name)
+        if op is None or not op.public or op.names[0] not in op.inputs:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        function = FUNCTIONS[name]
+        setattr(Operators, name, _spread(function) if op.attrs in _SPREAD else function)
+        return getattr(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *(op.name for op in ops() if op.public and op.names[0] in op.inputs)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -625,20 +636,26 @@ def _spread(function: Any) -> Any:
     return method
 
 
-FUNCTIONS: dict[str, Any] = {}
+class _Generated(dict[str, Any]):
+    """Op name → `gt.<name>`, made when first asked for; `GputapeError` if there is no such op."""
 
-# Python's operators by the op that each one is; those of the first row also with the operands reflected.
-OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
-UNREFLECTED = {"neg": "neg", "abs": "abs", "eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
+    def __missing__(self, name: str) -> Any:
+        made = self[name] = make_callable(get(name), "", "_dispatch", {"_dispatch": dispatch})
+        return made
 
 
-@on_register
-def _add_function(op: Op) -> None:
-    function = FUNCTIONS[op.name] = make_callable(op, "", "_dispatch", {"_dispatch": dispatch})
-    if op.name in OPERATORS:
-        setattr(Operators, f"__{OPERATORS[op.name]}__", function)
-        setattr(Operators, f"__r{OPERATORS[op.name]}__", lambda self, other: function(other, self))
-    elif op.name in UNREFLECTED:
-        setattr(Operators, f"__{UNREFLECTED[op.name]}__", function)
-    if op.public and op.params and op.params[0].name in op.inputs and op.name not in vars(Operators):
-        setattr(Operators, op.name, _spread(function) if op.attrs in _SPREAD else function)
+FUNCTIONS = _Generated()
+
+
+def _operators() -> None:
+    """Python's operators, by the op that each one is."""
+    reflected = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
+    for name, operator in reflected.items():
+        function = FUNCTIONS[name]
+        setattr(Operators, f"__{operator}__", function)
+        setattr(Operators, f"__r{operator}__", lambda self, other, function=function: function(other, self))
+    for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Operators, f"__{name}__", FUNCTIONS[name])
+
+
+_operators()
