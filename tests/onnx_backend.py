@@ -27,7 +27,7 @@ def operator(function: Callable[..., Any]) -> Callable[..., Any]:
 def run_node(op_type: str, inputs: Sequence[Any], attributes: dict[str, Any], n_outputs: int = 1) -> tuple[Any, ...]:
     """All outputs of one operator. `inputs` holds None for an optional input left out."""
     attributes = {k: v.decode() if isinstance(v, bytes) else v for k, v in attributes.items()}
-    if op_type in ("Split", "Attention"):
+    if op_type in ("Split", "Attention", "MaxPool"):
         attributes["n_outputs"] = n_outputs
     out = OPERATORS[op_type](*inputs, **attributes)
     return tuple(map(np.asarray, out if isinstance(out, (tuple, list)) else (out,)))
@@ -373,13 +373,29 @@ def ConvTranspose(
 
 @operator
 def MaxPool(
-    x, *, kernel_shape, strides=None, pads=None, dilations=None, ceil_mode=0, auto_pad="NOTSET", storage_order=0
+    x,
+    *,
+    kernel_shape,
+    strides=None,
+    pads=None,
+    dilations=None,
+    ceil_mode=0,
+    auto_pad="NOTSET",
+    storage_order=0,
+    n_outputs,
 ):
     strides, dilations, sides = _window(x, kernel_shape, strides, dilations, pads, auto_pad)
     padding = tuple(low for low, _ in sides)
+    pool, options = _of_rank("max_pool", x), (tuple(kernel_shape), strides)
+    if n_outputs == 2:  # torch counts positions in each plane, ONNX in the whole array
+        y, index = pool(x, *options, padding, dilations, bool(ceil_mode), return_indices=True)
+        plane, shape = int(np.prod(x.shape[2:])), (*x.shape[:2], *(1,) * len(sides))
+        if storage_order:
+            index = np.ravel_multi_index(np.unravel_index(index, x.shape[2:]), x.shape[2:], order="F")
+        return y, gt.add(index, plane * np.arange(x.shape[0] * x.shape[1]).reshape(shape))
     if any(low != high or 2 * low > k for (low, high), k in zip(sides, kernel_shape)):
         x, padding = _pad(x, sides, -np.inf), (0,) * len(sides)
-    return _of_rank("max_pool", x)(x, tuple(kernel_shape), strides, padding, dilations, bool(ceil_mode))
+    return pool(x, *options, padding, dilations, bool(ceil_mode))
 
 
 @operator
