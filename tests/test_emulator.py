@@ -206,7 +206,7 @@ def test_runtime_loop_bounds_work_on_every_triton(rt, mutant):
 
 # --- mutants of our CUDA C --------------------------------------------------------------------------------------------
 
-WINDOW = {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "ceil_mode": False}
+WINDOW = {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "dilation": (1, 1)}
 
 
 def run_pool(rt, path, monkeypatch):
@@ -214,8 +214,8 @@ def run_pool(rt, path, monkeypatch):
     y, index = rt.empty((2, 5, 5), np.float32), rt.empty((2, 5, 5), np.int32)
     dx = rt.empty(x.shape, np.float32)
     monkeypatch.setattr(pool, "_kernel", lambda name, dtype: cuda(path, name, ELEMENT=pool.ELEMENT[dtype]))
-    pool.max_pool_nd(rt, y, index, x, **WINDOW)
-    pool.max_pool_nd_bwd(rt, dx, y, index, **WINDOW)
+    pool.max_pool_nd(rt, y, index, x, ceil_mode=False, **WINDOW)
+    pool.max_pool_nd_bwd(rt, dx, y, index, spatial=(9, 9), **WINDOW)
     return x, y, index, dx
 
 

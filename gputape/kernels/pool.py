@@ -22,8 +22,8 @@ def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **w
     _launch(rt, kernel, y.size, (y, index, rt.packed(input)), sizes)
 
 
-def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, ceil_mode: bool, **window: Any) -> None:
-    window = {k: window[k] for k in ("kernel_size", "stride", "padding", "dilation")}
+def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, spatial: tuple[int, ...], **window: Any) -> None:
+    """`spatial` has done its work in the shape of `dx`."""
     sizes = _sizes("max_pool_nd_bwd", dx.shape, dy.shape, **window)
     kernel = _kernel("max_pool2d_bwd", need_kernel("max_pool_nd_bwd", dy))
     _launch(rt, kernel, dx.size, (dx, rt.packed(dy), rt.packed(index)), sizes)
