@@ -107,6 +107,14 @@ def test_node(case):
     check(case)
 
 
+def test_a_wrong_operator_is_seen(monkeypatch):
+    case = next(c for c in CASES if c.name == "test_relu")
+    for wrong in (lambda x: gt.abs(x), lambda x: gt.cast(gt.relu(x), "float64"), lambda x: gt.add(gt.relu(x), 1e-4)):
+        monkeypatch.setitem(onnx_backend.OPERATORS, "Relu", wrong)
+        with pytest.raises(AssertionError):
+            check(case)
+
+
 def test_every_exclusion_is_needed():
     idle = []
     for pattern in EXCLUDED:
