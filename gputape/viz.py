@@ -36,12 +36,15 @@ def loss_curve(
 ) -> None:
     """Training loss (left axis, logarithmic) and accuracy in percent (right axis) by epoch."""
     figure = _figure(6.4, 4.0)
+    from matplotlib.ticker import LogLocator, NullLocator
+
     left = figure.add_subplot()
     _tidy(left)
     style = {"linewidth": 1.8, "marker": "o" if len(epochs) < 4 else None}
     left.semilogy(epochs, loss, color=BLUE, **style)
-    for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
-        axis(lambda value, position: f"{value:g}")
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter(lambda value, position: f"{value:g}")
+    left.yaxis.set_minor_locator(NullLocator())
     left.set(xlabel="epoch", ylabel="cross entropy (nats)", title=title)
     left.yaxis.label.set_color(BLUE)
     right = left.twinx()
