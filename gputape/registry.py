@@ -266,7 +266,7 @@ _ops: dict[str, Op] = {}
 
 
 def register(**fields: Any) -> Op:
-    """Add a card (the fields of `Op`). Its functions and methods exist from here on; they are made when first asked for.
+    """Add a card (the fields of `Op`). Its functions and methods exist from here on, made when first asked for.
 
     Raises:
         ArgumentError: the name is taken, or the card is half filled.
