@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_a_mask_one_too_wide_in_matmul_is_named(rt, mutant):
     real = matmul._kernel(False, False, (32, 32, 16, 4, 2))
     args = (y, a, b, 4, 3, 5, 5, 3, np.int64(20), np.int64(15))
     with pytest.raises(KernelFault, match=r"loads element \d+ of '[ab]_ptr'"):
-        launch(replace(real, source=module), (1, 1, 2), args, rt.stream)
+        launch(replace(real, source=module), (2,), args, rt.stream)
 
 
 def test_read_back_within_a_program_needs_a_barrier(rt, mutant):
@@ -362,8 +363,21 @@ def test_fresh_memory_is_poisoned(rt):
     assert (rt.empty((3,), np.int32) == 2**31 - 1).all() and rt.empty((), np.bool_)
 
 
-def test_an_empty_grid_runs_nothing(rt):
+def test_an_empty_grid_runs_nothing_and_a_huge_one_is_refused(rt):
     launch(activation.RELU, (0,), (), rt.stream)
+    with pytest.raises(gt.BackendError, match="an axis beyond 65535"):
+        launch(activation.RELU, (1, 65536), (), rt.stream)
+
+
+def test_launches_of_several_threads_do_not_mix():
+    def work(n):
+        x = np.full((3, n), n, np.float32)
+        with gt.device("emulated"):
+            return [np.asarray(gt.relu(x)), np.asarray(gt.max_pool2d(x[None, None], (3, 1)))]
+
+    with ThreadPoolExecutor(4) as threads:
+        for n, (y, pooled) in enumerate(threads.map(work, range(1, 21)), 1):
+            assert (y == n).all() and (pooled == n).all() and pooled.shape == (1, 1, 1, n)
 
 
 # --- one process, one mode --------------------------------------------------------------------------------------------

@@ -146,12 +146,12 @@ def main(argv: list[str] | None = None) -> int:
         print(e, file=sys.stderr)
         return 2
     with ProcessPoolExecutor(options.jobs) as pool:
-        rows = list(pool.map(_inspect, tasks, chunksize=4))
-    for row in rows:
-        print(row)
-    failed = sum(bool(row.complaints()) for row in rows)
-    print(f"{len(rows)} compiled, {failed} failed")
-    return 1 if failed or not rows else 0
+        failed = 0
+        for row in pool.map(_inspect, tasks, chunksize=4):
+            print(row, flush=True)
+            failed += bool(row.complaints())
+    print(f"{len(tasks)} compiled, {failed} failed")
+    return 1 if failed or not tasks else 0
 
 
 if __name__ == "__main__":

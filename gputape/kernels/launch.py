@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import BackendError
 
 HERE = Path(__file__).parent
+MOST_BLOCKS = 65535  # along the second and third axis of a grid
 FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -102,6 +103,8 @@ def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: A
     Raises:
         BackendError: the kernel cannot be compiled or loaded here, or (emulated) it breaks a rule of `KernelFault`.
     """
+    if any(n > MOST_BLOCKS for n in grid[1:]):
+        raise BackendError(f"{kernel}: the grid {grid} has an axis beyond {MOST_BLOCKS}. Fold it into the first axis.")
     if 0 not in grid:
         _runner(stream.machine, kernel.route)(kernel, grid, args, stream)
 

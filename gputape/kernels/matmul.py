@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import BackendError
 from . import tiles
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+
+LONGEST_ROW = 2**24 - 1  # offsets inside a tile of 128 rows are 32-bit
 
 
 def mm_nd(rt: Any, y: Any, input: Any, other: Any) -> None:
@@ -20,10 +23,15 @@ def mm_nd(rt: Any, y: Any, input: Any, other: Any) -> None:
     batch = y.shape[:-2]
     a, a_transposed, row_a, batch_a = _operand(rt, input, batch)
     b, b_transposed, row_b, batch_b = _operand(rt, other, batch)
+    if max(row_a, row_b, n) > LONGEST_ROW:
+        raise BackendError(
+            f"mm_nd: rows of {max(row_a, row_b, n)} elements are longer than the kernel's {LONGEST_ROW} "
+            f"({input.shape} @ {other.shape}). Split the product."
+        )
     kernel = _kernel(a_transposed, b_transposed, tiles.matmul(m, n, dtype))
     block_m, block_n = (dict(kernel.constants)[name] for name in ("BLOCK_M", "BLOCK_N"))
-    grid = (tiles.cdiv(m, block_m), tiles.cdiv(n, block_n), math.prod(batch))
-    launch(kernel, grid, (y, a, b, m, n, k, row_a, row_b, np.int64(batch_a), np.int64(batch_b)), rt.stream)
+    programs = tiles.cdiv(m, block_m) * tiles.cdiv(n, block_n) * math.prod(batch)
+    launch(kernel, (programs,), (y, a, b, m, n, k, row_a, row_b, np.int64(batch_a), np.int64(batch_b)), rt.stream)
 
 
 def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:

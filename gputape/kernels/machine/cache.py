@@ -26,7 +26,7 @@ def digest(*parts: object) -> str:
     return joined.hexdigest()[:40]
 
 
-def stored(name: str, make: Callable[[Path], None]) -> Path:
+def stored(name: str, make: Callable[[Path], object]) -> Path:
     """The cached file `name`; if it is absent `make` writes it, under a name that nobody else uses meanwhile."""
     path = folder() / name
     if path.exists():

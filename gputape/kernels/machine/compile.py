@@ -35,22 +35,18 @@ class Cubin:
 
 def compiled(variant: launch.Variant, arch: int) -> Cubin:
     """The cubin of `variant` for compute capability `arch` (90 is 9.0), from the disk cache if it is there."""
-    build = _build_triton if variant.kernel.route == "triton" else _build_cuda
-    key = disk.digest(arch, variant, *_sources(variant.kernel), *_toolchain(variant.kernel.route))
-    facts: dict[str, Any] = {}
+    kernel = variant.kernel
+    build = _build_triton if kernel.route == "triton" else _build_cuda
+    chosen = (kernel.name, kernel.constants, kernel.divisible, kernel.warps, kernel.stages, variant.types, variant.wide)
+    key = disk.digest(arch, *chosen, *_sources(kernel), *_toolchain(kernel.route))
 
-    def write_cubin(path: Path) -> None:
-        code, described = build(variant, arch)
-        path.write_bytes(code)
-        facts.update(described)
+    def write(path: Path) -> None:
+        code, facts = build(variant, arch)
+        disk.stored(f"cubin/{key}.cubin", lambda p: p.write_bytes(code))
+        path.write_text(json.dumps(facts))  # written last: a cubin without its description does not count
 
-    path = disk.stored(f"cubin/{key}.cubin", write_cubin)
-    # The description is written second: a cubin without one is built again.
-    if not facts and not path.with_suffix(".json").exists():
-        path.unlink()
-        return compiled(variant, arch)
-    described = disk.stored(f"cubin/{key}.json", lambda p: p.write_text(json.dumps(facts)) and None)
-    return Cubin(path=str(path), **json.loads(described.read_text()))
+    described = disk.stored(f"cubin/{key}.json", write)
+    return Cubin(path=str(described.with_suffix(".cubin")), **json.loads(described.read_text()))
 
 
 @cache

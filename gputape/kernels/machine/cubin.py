@@ -31,7 +31,7 @@ def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], strea
             wide = wide and value.ptr % 16 == 0
         types.append(kind)
         values.append(value)
-    key = (kernel, tuple(types), wide)
+    key = (kernel, tuple(types), wide or kernel.route == "cuda")  # CUDA C makes no promises
     loaded = stream.functions.get(key)
     if loaded is None:
         loaded = stream.functions[key] = _load(compiled(launch.Variant(*key), stream.arch))

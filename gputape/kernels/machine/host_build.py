@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import BackendError
 from .. import launch
 from . import cache as disk
-from .memory import KernelFault, Memory, Pointer
+from .memory import ONE_AT_A_TIME, KernelFault, Memory, Pointer
 
 INCLUDE = launch.HERE / "cuda"
 FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-DGPUTAPE_EMULATED")
@@ -68,7 +68,9 @@ def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], strea
     size = (ctypes.c_int * 3)(*(*grid, 1, 1)[:3])
     message = ctypes.create_string_buffer(MESSAGE)
     seed = ctypes.c_uint64(stream.next_seed())
-    if start(str(kernel).encode(), size, kernel.threads, seed, len(args), packed, message, MESSAGE):
+    with ONE_AT_A_TIME:
+        failed = start(str(kernel).encode(), size, kernel.threads, seed, len(args), packed, message, MESSAGE)
+    if failed:
         raise KernelFault(message.value.decode())
     memory.finish()
 

@@ -19,7 +19,7 @@ import numpy as np
 from ...aval import INTS
 from ...backend import DTYPE_NAME
 from ...errors import BackendError
-from .memory import GUARD, KernelFault, Memory, Pointer
+from .memory import GUARD, ONE_AT_A_TIME, KernelFault, Memory, Pointer
 from .mode import triton as load_triton
 
 NOBODY, SEVERAL = -1, -2
@@ -29,6 +29,11 @@ MIDDLE = 1 << (SPACE - 1)
 
 def run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     """Run a Triton kernel on NumPy arrays, its programs in an order shuffled by `stream`'s generator."""
+    with ONE_AT_A_TIME:
+        _run(kernel, grid, args, stream)
+
+
+def _run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     interpreter = _interpreter()
     function = getattr(import_module(kernel.source), kernel.name)
     constants = dict(kernel.constants)
@@ -53,7 +58,10 @@ def run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) ->
             accesses.enter(program, size)
             body(**handles, **constants)
     except Exception as e:
-        raise _fault(e) or e from None
+        fault = _fault(e)
+        if fault is None:
+            raise
+        raise fault from None
     finally:
         scope.restore()
         builder.accesses = outer

@@ -5,6 +5,7 @@ Arguments that overlap share one copy. A copy lies between guard zones; bytes th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from ...errors import BackendError
 
 GUARD = 256  # bytes on each side
 GUARD_BYTE, GAP_BYTE = 0xA5, 0xFF  # 0xFF… is NaN in every floating-point type
+
+ONE_AT_A_TIME = threading.RLock()  # Triton's interpreter and the host builds keep their state in globals
 
 
 class KernelFault(BackendError):

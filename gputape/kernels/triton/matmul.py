@@ -1,4 +1,4 @@
-"""Device code of the matrix product: one program per tile of the output, batch in the third grid axis."""
+"""Device code of the matrix product: one program per tile of the output, matrix after matrix."""
 
 import triton
 import triton.language as tl
@@ -23,9 +23,12 @@ def mm_nd(
     BLOCK_K: tl.constexpr,
 ):
     # 64-bit scalars lead to the first row of the tile; offsets inside a tile stay 32-bit, which saves registers.
-    first_m = tl.program_id(0) * BLOCK_M
-    first_n = tl.program_id(1) * BLOCK_N
-    batch = tl.program_id(2).to(tl.int64)
+    tiles_n = tl.cdiv(N, BLOCK_N)
+    tiles = tl.cdiv(M, BLOCK_M) * tiles_n
+    tile = tl.program_id(0) % tiles
+    first_m = tile // tiles_n * BLOCK_M
+    first_n = tile % tiles_n * BLOCK_N
+    batch = (tl.program_id(0) // tiles).to(tl.int64)
     m = tl.arange(0, BLOCK_M)
     n = tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
