@@ -24,7 +24,7 @@ from . import cache as disk
 from .memory import ONE_AT_A_TIME, KernelFault, Memory, Pointer
 
 INCLUDE = launch.HERE / "cuda"
-FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-DGPUTAPE_EMULATED")
+FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-fno-gnu-unique", "-w", "-DGPUTAPE_EMULATED")
 MESSAGE = 1024  # bytes
 CELL = ("writer_block", "writer", "writer_epoch", "reader_block", "reader", "reader_epoch")  # int32 each
 NOBODY = -1
