@@ -7,16 +7,18 @@ __version__ = "0.1.0"
 from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
 from .backend import device
+from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
+from .node import Node
 from .plan import compile
 from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
+from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find
 from .registry import ops as _ops
-from .tape import Node, Tape
+from .tape import Tape
 from .tapem import Err, Ok, TapeM, do
 from .transforms import check_grads, grad, hvp, jvp, value_and_grad, vjp
-from .var import FUNCTIONS as _FUNCTIONS
-from .var import Cell, Recording, Var, leaf, no_grad, record
+from .variable import Cell, Var
 
 
 def __getattr__(name: str):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakValueDictionary
 
 from .errors import ArgumentError, DTypeError, ShapeError
@@ -171,7 +172,7 @@ def reduced(shape: tuple[int, ...], over: tuple[int, ...], keepdim: bool) -> tup
 
 def per_axis(op: str, name: str, value: int | Sequence[int], n: int, low: int) -> tuple[int, ...]:
     """A window option as one integer per spatial axis; `ArgumentError` below `low` or at another length."""
-    listed = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
+    listed: tuple[Any, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
     if len(listed) == 1 and n > 1:
         listed *= n
     if len(listed) != n or any(isinstance(v, bool) or not isinstance(v, int) for v in listed):

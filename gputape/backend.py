@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import pkgutil
 import threading
@@ -34,19 +35,38 @@ Arrays = Sequence[Any]
 Call = Callable[[Arrays], tuple[Any, ...]]
 
 
-class _Quiet(threading.local):
-    """Runs a function with NumPy's floating-point warnings off (ops follow IEEE 754: 1/0 is inf, 0/0 is NaN).
+class _PerThread(threading.local):
+    """What each thread brings to running bodies.
 
-    Each thread holds a context in which they are off; entering it costs a tenth of `np.errstate`.
+    Attributes:
+        run: calls a function with NumPy's floating-point warnings off (ops follow IEEE 754: 1/0 is inf, 0/0 is NaN), in
+            a context that has them off; entering it costs a tenth of `np.errstate`.
     """
+
+    KEPT = 64 * 2**20  # bytes of scratch that a thread holds on to
 
     def __init__(self) -> None:
         context = Context()
         context.run(np.seterr, all="ignore")
         self.run = context.run
+        self._memory = np.empty(0, np.uint8)
+
+    def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
+        """Work buffers, valid until the next call: fresh memory would be paged in anew by every body that asks."""
+        sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 for shape, dtype in specs]
+        memory, total = self._memory, sum(sizes)
+        if total > memory.nbytes:
+            memory = np.empty(total, np.uint8)
+            if total <= self.KEPT:
+                self._memory = memory
+        out, at = [], 0
+        for (shape, dtype), size in zip(specs, sizes, strict=True):
+            out.append(memory[at : at + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape))
+            at += size
+        return out
 
 
-_quiet = _Quiet()
+_thread = _PerThread()
 
 
 class Backend:
@@ -93,10 +113,14 @@ class Backend:
                 f'Add {at.op.name} to gputape/{folder}/, or use gt.device("cpu").'
             ) from None
 
+    def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[Any]:
+        """Work buffers of one call."""
+        return _thread.scratch(specs) if self.xp is np else [self.xp.empty(*spec) for spec in specs]
+
     def _bind(self, at: At) -> Call:
         body, xp, attrs = self.body(at), self.xp, at.attrs
         if at.op.view is not None:
-            return lambda arrays: (_quiet.run(body, xp, *arrays, **attrs),)
+            return lambda arrays: (_thread.run(body, xp, *arrays, **attrs),)
         if self.widens and any(a is not None and a.dtype in NARROW for a in (*at.ins, *at.outs)):
             return self._bind_widened(at, body)
         empty = xp.empty
@@ -107,8 +131,8 @@ class Backend:
 
         def several(arrays: Arrays) -> tuple[Any, ...]:
             outs = [None if spec is None else empty(*spec) for spec in specs]
-            extra = {"scratch": [empty(*spec) for spec in scratch]} if scratch else {}
-            _quiet.run(body, xp, *outs, *arrays, **attrs, **extra)
+            extra = {"scratch": self.scratch(scratch)} if scratch else {}
+            _thread.run(body, xp, *outs, *arrays, **attrs, **extra)
             return tuple(outs)
 
         return several
@@ -121,20 +145,20 @@ class Backend:
                     self.xp.copyto(y, made)
             return
         body = self.body(at)
-        work = [self.xp.empty(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
-        _quiet.run(body, self.xp, *outs, *arrays, **at.attrs, **({"scratch": work} if work else {}))
+        work = self.scratch([(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)])
+        _thread.run(body, self.xp, *outs, *arrays, **at.attrs, **({"scratch": work} if work else {}))
 
     def _single(self, at: At, body: Callable[..., Any]) -> Call:
         """One output, no scratch. Spelled out for the number of inputs, as this is what every small op costs."""
         names = ", ".join(f"x{k}" for k in range(len(at.ins)))
-        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "quiet": _quiet}
+        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "thread": _thread}
         scope |= {"body": body, "xp": self.xp, "attrs": at.attrs}
         options = ", **attrs" if at.attrs else ""
         exec(
             "def single(arrays):\n"
             f"    [{names}] = arrays\n"
             "    y = empty(shape, dtype)\n"
-            f"    quiet.run(body, xp, y, {names}{options})\n"
+            f"    thread.run(body, xp, y, {names}{options})\n"
             "    return (y,)\n",
             scope,
         )
@@ -149,11 +173,11 @@ class Backend:
 
         def widened(arrays: Arrays) -> tuple[Any, ...]:
             ins = [x.astype(wide) if narrow else x for x, narrow in zip(arrays, narrow_in, strict=True)]
-            outs = [None if o is None else xp.empty(o[0], wide if o[2] else o[1]) for o in outs_at]
-            extra = {"scratch": [xp.empty(*spec) for spec in scratch]} if scratch else {}
-            _quiet.run(body, xp, *outs, *ins, **attrs, **extra)
+            outs: list[Any] = [None if o is None else xp.empty(o[0], wide if o[2] else o[1]) for o in outs_at]
+            extra = {"scratch": self.scratch(scratch)} if scratch else {}
+            _thread.run(body, xp, *outs, *ins, **attrs, **extra)
             return tuple(
-                _quiet.run(y.astype, o[1]) if o is not None and o[2] else y for y, o in zip(outs, outs_at, strict=True)
+                _thread.run(y.astype, o[1]) if o is not None and o[2] else y for y, o in zip(outs, outs_at, strict=True)
             )
 
         return widened

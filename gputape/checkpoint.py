@@ -13,7 +13,7 @@ import numpy as np
 
 from .backend import as_array
 from .errors import CheckpointError
-from .var import unwrap
+from .variable import unwrap
 
 FORMAT = 1  # of the description; a reader refuses versions it does not know
 

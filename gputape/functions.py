@@ -130,15 +130,15 @@ def lift_arrays(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arrays of whatever was passed; Python numbers take the dtype of the arrays beside them, as in PyTorch."""
     if all(type(x) is _np_array for x in inputs):
         return inputs
-    arrays = [x if x is None or type(x) in _NUMBERS else _backend.as_array(x) for x in inputs]
-    if any(type(x) in _NUMBERS for x in arrays):
-        avals = [_backend.aval_of(x) for x in arrays if x is not None and type(x) not in _NUMBERS]
-        arrays = [_backend.as_array(x, number_dtype(x, avals)) if type(x) in _NUMBERS else x for x in arrays]
+    arrays = [x if x is None or type(x) in NUMBERS else _backend.as_array(x) for x in inputs]
+    if any(type(x) in NUMBERS for x in arrays):
+        avals = [_backend.aval_of(x) for x in arrays if x is not None and type(x) not in NUMBERS]
+        arrays = [_backend.as_array(x, number_dtype(x, avals)) if type(x) in NUMBERS else x for x in arrays]
     return tuple(arrays)
 
 
 _np_array = _backend.np.ndarray
-_NUMBERS = (bool, int, float)
+NUMBERS = (bool, int, float)
 
 
 def number_dtype(number: Any, avals: list[Aval]) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 
 from .aval import INTS
 from .backend import as_array, aval_of
+from .dispatch import call
 from .errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
-from .var import Cell, Var, call
+from .variable import Cell, Var
 
 
 def getitem(x: Any, index: Any) -> Any:

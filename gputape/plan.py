@@ -19,10 +19,11 @@ import numpy as np
 from . import backend as _backend
 from .aval import Aval
 from .errors import CompileError
+from .node import Node, leaf_at
+from .recording import Recording
 from .registry import At
-from .tape import Node, leaf_at
 from .tree import flatten
-from .var import Cell, Recording, Var, _active, unwrap
+from .variable import ACTIVE, Cell, Var, unwrap
 
 ALIGNMENT = 64  # bytes; a cache line, and more than any vector register
 
@@ -224,7 +225,7 @@ class Plan:
         for buffer, value in zip(self._arguments_in, arguments, strict=True):
             if buffer is not None:
                 buffer[...] = value
-        _backend._quiet.run(self._run_steps)
+        _backend._thread.run(self._run_steps)
         out = [None if y is None else y.copy() for y in self._results_out]
         # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
@@ -335,7 +336,7 @@ class Compiled:
         return self.plan.explain()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if (rec := _active.get()) is not None:
+        if (rec := ACTIVE.get()) is not None:
             inside = "another compiled function" if rec.tracing else "gt.record()"
             raise CompileError(
                 f"{self.name}: a compiled function was called inside {inside}. Call the plain function there."
@@ -366,13 +367,13 @@ class Compiled:
             if a is not None and a.dtype == object:
                 raise CompileError(f"{self.name}: an argument is an array of objects. Pass numeric arrays.")
         trace = Trace(self.name)
-        token = _active.set(trace)
+        token = ACTIVE.set(trace)
         try:
             inputs = [x if a is None else trace.argument(a) for x, a in zip(leaves, arrays, strict=True)]
             args, kwargs = build(inputs)
             out = self.f(*args, **kwargs)
         finally:
-            _active.reset(token)
+            ACTIVE.reset(token)
         results, rebuild = flatten(out)
         for r in results:
             if not (r is None or isinstance(r, Var | bool | int | float | str)):

@@ -15,10 +15,11 @@ import numpy as np
 
 from .aval import FLOATS, need_float
 from .backend import as_array, aval_of, backend
+from .dispatch import call, interpreter
 from .errors import ArgumentError, CompileError, DTypeError
 from .functions import Execute
 from .ops.random import words
-from .var import Cell, Operators, call, interpreter
+from .variable import Cell, Operators
 
 
 class Generator:

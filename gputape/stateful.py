@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from .backend import as_array, aval_of
+from .dispatch import FUNCTIONS, interpreter, updates
 from .errors import ArgumentError, CompileError
 from .ops.batch_norm import per_channel
 from .registry import get
-from .var import FUNCTIONS, Cell, Operators, interpreter, updates
+from .variable import Cell, Operators
 
 
 def batch_norm(

@@ -1,4 +1,4 @@
-"""The tape: an immutable list of nodes, and the one loop that runs it backward.
+"""The pure tape: an immutable list of nodes.
 
 `Tape` is a handle (shared growing list, length). Appending at the end extends the list; appending to an older tape
 copies the prefix. So a tape is a value: fork it, keep it, take two gradients of one prefix, from several threads.
@@ -6,297 +6,31 @@ copies the prefix. So a tape is a value: fork it, keep it, take two gradients of
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import backend as _backend
 from .aval import Aval
-from .errors import ShapeError, TapeError
+from .backward import check_out, seed_array, seed_error, sweep
+from .errors import TapeError
 from .functions import Execute, Functions, needs_copy
-from .registry import STRUCTURAL, At, Op, get, ops
-
-_uid = count().__next__
-
-LEAF, OUTPUT = STRUCTURAL["leaf"], STRUCTURAL["output"]
-_leaf_ats: dict[Aval, At] = {}
-
-
-def leaf_at(aval: Aval) -> At:
-    """The `At` of a leaf of that aval."""
-    found = _leaf_ats.get(aval)
-    if found is None:
-        found = _leaf_ats[aval] = At(LEAF, (), (aval,), {}, ())
-    return found
-
-
-def output_at(at: At, index: int) -> At:
-    """The `At` of the node for output `index` of a node of `at`."""
-    return At(OUTPUT, (at.out,), (at.outs[index],), {"index": index}, ())
-
-
-class Node:
-    """One step of a computation, as data.
-
-    Attributes:
-        at: the op with its input avals, attributes and output avals.
-        inputs: ids of the input nodes (None for an absent optional input). An input means the node's first output.
-        values: the output arrays, or None once released.
-        name: what the user called a leaf.
-        requires_grad: whether some leaf that requires a gradient reaches this node.
-        source: where the user's code made the node, as (code object or file name, instruction offset or line).
-        cell: (cell, version) of the parameter whose memory the value shares, or None.
-        uid: tells this node from every other, also one with the same id on another tape.
-    """
-
-    __slots__ = ("at", "inputs", "values", "requires_grad", "source", "uid", "name", "cell")
-
-    def __init__(
-        self, at: At, inputs: tuple[Any, ...], values: Any, requires_grad: bool, source: Any, uid: int
-    ) -> None:
-        self.at, self.inputs, self.values, self.requires_grad = at, inputs, values, requires_grad
-        self.source, self.uid = source, uid
-        self.name: str | None = None
-        self.cell: Any = None  # (Cell, version), see var.py
-
-    @property
-    def op(self) -> str:
-        return self.at.op.name
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        return self.at.attrs
-
-    @property
-    def avals(self) -> tuple[Aval | None, ...]:
-        return self.at.outs
-
-    @property
-    def aval(self) -> Aval:
-        return self.at.out
-
-    @property
-    def line(self) -> str:
-        """The user's source line, as "file.py:12"."""
-        where, at = self.source or (None, 0)
-        if where is None:
-            return "?"
-        if isinstance(where, str):
-            return f"{where}:{at}"
-        return f"{where.co_filename}:{line_of(where, at)}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {slot: getattr(self, slot) for slot in self.__slots__}
-        where, _, line = self.line.rpartition(":")
-        state |= {"source": (where, int(line)) if where else None, "cell": None}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for slot, value in state.items():
-            setattr(self, slot, value)
-        self.uid = _uid()
-
-    def __repr__(self) -> str:
-        inside = [f"%{i}" if i is not None else "None" for i in self.inputs]
-        inside += [f"{k}={v!r}" for k, v in self.attrs.items()]
-        label = f" {self.name!r}" if self.name else ""
-        return f"{self.op}{label}({', '.join(inside)}): {', '.join(map(repr, self.avals))}"
-
-
-def line_of(code: Any, instruction: int) -> int:
-    """The line of an instruction of a code object."""
-    for start, end, line in code.co_lines():
-        if start <= instruction < end and line is not None:
-            return line
-    return code.co_firstlineno
-
-
-_OWN = __file__.rpartition("tape.py")[0]
-_own_file: dict[str, bool] = {}
-
-
-def source_of_caller(depth: int = 2) -> tuple[Any, int]:
-    """The innermost frame outside gputape, as (code object, instruction offset); the line is found when asked for.
-
-    `depth` frames are known to be gputape's own and are skipped unseen.
-    """
-    frame = sys._getframe(depth)
-    while True:
-        code = frame.f_code
-        own = _own_file.get(code.co_filename)
-        if own is None:
-            own = _own_file[code.co_filename] = code.co_filename.startswith((_OWN, "<string>"))
-        if not own or frame.f_back is None:
-            return code, frame.f_lasti
-        frame = frame.f_back
-
-
-class NodeId(int):
-    """The id of a node: its index on the tape. It also remembers which node it named, so that an id from another tape
-    or fork is refused instead of naming a stranger. A plain int works too, without that check."""
-
-    uid: int
-
-    def __repr__(self) -> str:
-        return int.__repr__(self)
-
-
-class Store:
-    """The growing list that tapes share."""
-
-    __slots__ = ("nodes",)
-
-    def __init__(self, nodes: list[Node]) -> None:
-        self.nodes = nodes
-
-
-def append(store: Store, n: int, node: Node) -> Store:
-    """The store that holds the first `n` nodes of `store` and then `node`: the same if it ends there, else a copy.
-
-    Without a lock: of two threads that append to one end, the second finds its node one place too far, and copies. The
-    stray node is on no tape.
-    """
-    nodes = store.nodes
-    if len(nodes) == n:
-        nodes.append(node)
-        if nodes[n] is node:
-            return store
-    return Store([*nodes[:n], node])
-
-
-def node_id(i: int, node: Node) -> NodeId:
-    """The id of `node` at place `i`."""
-    made = NodeId(i)
-    made.uid = node.uid
-    return made
-
-
-# --- backward ---------------------------------------------------------------------------------------------------------
-
-
-def sweep(
-    F: Functions,
-    nodes: Sequence[Node],
-    out: int,
-    seed: Any,
-    saved: Callable[[int, Node], tuple[Any, ...]],
-    keep: Collection[int] | None = None,
-) -> dict[int, Any]:
-    """Reverse accumulation from node `out` with cotangent `seed`: {id of each reached node: gradient handle}.
-
-    `F` executes or records; `saved` gives the handles a vjp asked for. With `keep`, each node that is done gives up its
-    values, and its gradient unless it is listed. Contributions are only ever added out of place: a vjp may hand out one
-    array twice.
-    """
-    grads: list[Any] = [None] * (out + 1)
-    grads[out] = seed
-    further: dict[int, dict[int, Any]] = {}  # id → {output index: gradient}, for outputs after the first
-    aval, accumulate = F.aval, F.accumulate
-    for i in range(out, -1, -1):
-        dy = grads[i]
-        if dy is None and i not in further:
-            continue
-        node = nodes[i]
-        inputs = node.inputs
-        if not inputs or not node.requires_grad:
-            continue
-        at = node.at
-        op = at.op
-        if op is OUTPUT:
-            slot, index = further.setdefault(inputs[0], {}), at.attrs["index"]
-            slot[index] = accumulate(slot[index], dy, at.out) if index in slot else dy
-            continue
-        needs = []
-        for j in inputs:
-            needs.append(j is not None and nodes[j].requires_grad)
-        wanted = tuple(needs)
-        at_needs = at.by_needs.get(wanted) or at.with_needs(wanted)
-        if op.several:
-            rest = further.pop(i, {})
-            cotangents = (dy, *[rest.get(k) for k in range(1, len(op.outputs))])
-            given = op.vjp(F, at_needs, cotangents, *saved(i, node))
-        elif op.saves:
-            given = op.vjp(F, at_needs, dy, *saved(i, node))
-        else:
-            given = op.vjp(F, at_needs, dy)
-        if type(given) is not tuple:
-            given = (given,)
-        for j, need, g in zip(inputs, needs, given, strict=True):
-            if g is None or not need:
-                continue
-            want = nodes[j].at.out
-            if (g is not dy or want is not at.out) and aval(g) is not want:
-                raise TapeError(
-                    f"backward: the vjp of {op.name} gave {aval(g)} for an input of {want} (node {i}, {node.line}). "
-                    "Correct the op's vjp."
-                )
-            before = grads[j]
-            grads[j] = g if before is None else accumulate(before, g, want)
-        if keep is not None:
-            node.values = None  # all that need them come later on the tape and are done
-            if i not in keep:
-                grads[i] = None
-    return {i: g for i, g in enumerate(grads) if g is not None}
-
-
-def check_out(op: str, nodes: Sequence[Node], out: int, seed: Any) -> Aval:
-    """The aval of node `out`; without a seed it must be a floating-point scalar."""
-    aval = nodes[out].aval
-    if not aval.is_float:
-        raise TapeError(f"{op}: node {out} is {aval}, which has no gradient. Start from a floating-point node.")
-    if seed is None and aval.shape != ():
-        raise ShapeError(
-            f"{op}: the output has shape {aval.shape}, but without a seed it must be a scalar of shape (). "
-            "Reduce it with sum or mean, or pass seed=… of its shape."
-        )
-    return aval
-
-
-def check_stale(op: str, nodes: Sequence[Node], out: int, cells: Sequence[int]) -> None:
-    """Raise `TapeError` if `out` depends on a parameter that was updated after it was read."""
-    stale = [
-        i for i in cells if i <= out and nodes[i].cell is not None and nodes[i].cell[0].version != nodes[i].cell[1]
-    ]
-    if not stale:
-        return
-    reaches = {out}
-    for i in range(out, -1, -1):
-        if i in reaches:
-            reaches.update(j for j in nodes[i].inputs if j is not None)
-    for i in stale:
-        if i in reaches:
-            cell, version = nodes[i].cell
-            raise TapeError(
-                f"{op}: {cell.name or 'a parameter'} was updated after this tape read it (version {version} was read, "
-                f"it is at {cell.version} now; {nodes[i].line}). Take the gradient before the update, or record again."
-            )
-
-
-def own_arrays(grads: dict[Any, Any]) -> dict[Any, Any]:
-    """The same gradients, none sharing memory with another or with a node, so that the caller may write into them."""
-    seen: set[int] = set()
-    out = {}
-    for key, g in grads.items():
-        if g.base is not None or id(g) in seen or not g.flags.c_contiguous:
-            g = g.copy()
-        seen.add(id(g))
-        out[key] = g
-    return out
-
-
-def read_only(array: Any) -> Any:
-    """A view of a stored value that cannot be written through."""
-    if not isinstance(array, np.ndarray):
-        return array.copy()  # device arrays have no read-only flag
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
-# --- the pure tape ----------------------------------------------------------------------------------------------------
+from .node import (
+    Node,
+    NodeId,
+    Store,
+    append,
+    check_cell,
+    held_bytes,
+    leaf_at,
+    next_uid,
+    node_id,
+    output_at,
+    read_only,
+    source_of_caller,
+)
+from .registry import Op, get, ops
 
 
 class Tape:
@@ -341,7 +75,7 @@ class Tape:
         if copy and isinstance(value, np.ndarray):
             array = np.array(array, order="C")
         aval = _backend.aval_of(array)
-        node = Node(leaf_at(aval), (), (array,), requires_grad and aval.is_float, source_of_caller(2), _uid())
+        node = Node(leaf_at(aval), (), (array,), requires_grad and aval.is_float, source_of_caller(2), next_uid())
         node.name = name
         return self._append(node)
 
@@ -512,46 +246,11 @@ class Tape:
         return seed_array(F, "backward", aval, seed)
 
 
-def seed_array(F: Functions, op: str, aval: Aval, seed: Any) -> Any:
-    """The cotangent to start from: ones for a scalar, else the checked seed."""
-    if seed is None:
-        return F.const(1, aval.dtype)
-    array = np.array(_backend.as_array(seed, aval.dtype))
-    if array.shape != aval.shape:
-        raise seed_error(op, _backend.aval_of(array), aval)
-    return array
-
-
-def seed_error(op: str, seed: Aval, out: Aval) -> ShapeError:
-    return ShapeError(f"{op}: the seed is {seed}, the output {out}. Give a seed of the output's shape and dtype.")
-
-
 def _saved_value(nodes: Sequence[Node], node: Node, is_input: bool, k: int) -> Any:
     if not is_input:
         return node.values[k]
     j = node.inputs[k]
     return None if j is None else nodes[j].values[0]
-
-
-def check_cell(op: str, node: Node) -> None:
-    """Raise `TapeError` if the node's memory belongs to a parameter that has been updated since."""
-    if node.cell is not None and node.cell[0].version != node.cell[1]:
-        cell, version = node.cell
-        raise TapeError(
-            f"{op}: {cell.name or 'a parameter'} was updated after this node read it (version {version}, now "
-            f"{cell.version}; {node.line}). Read the value before the update, or record again."
-        )
-
-
-def held_bytes(nodes: Sequence[Node]) -> int:
-    """Bytes of the arrays that the nodes hold; memory shared by views counts once."""
-    owners: dict[int, int] = {}
-    for node in nodes:
-        for array in node.values or ():
-            if array is not None:
-                base = array if getattr(array, "base", None) is None else array.base
-                owners[id(base)] = getattr(base, "nbytes", array.nbytes)
-    return sum(owners.values())
 
 
 _new = object.__new__
@@ -617,7 +316,7 @@ class Append(Functions):
             return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values)
         call = self.backend.calls.get(at) or self.backend.call(at)
         results = call(arrays)
-        return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), _uid()))
+        return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), next_uid()))
 
     def output(self, i: int, k: int) -> int | None:
         """A node for output `k` of node `i`; None for an output that nobody needs."""
@@ -626,7 +325,7 @@ class Append(Functions):
             return None
         at = output_at(of.at, k)
         grad = of.requires_grad and at.out.is_float
-        return self.push(Node(at, (i,), (of.values[k],), grad, of.source, _uid()))
+        return self.push(Node(at, (i,), (of.values[k],), grad, of.source, next_uid()))
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         for i in inputs:
@@ -650,4 +349,4 @@ class Append(Functions):
 
     def const(self, value: Any, dtype: str) -> Any:
         array = _backend.as_array(value, dtype)
-        return self.push(Node(leaf_at(_backend.aval_of(array)), (), (array,), False, source_of_caller(), _uid()))
+        return self.push(Node(leaf_at(_backend.aval_of(array)), (), (array,), False, source_of_caller(), next_uid()))

@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from . import backend as _backend
 from .aval import Aval
 from .errors import CheckpointError, ShapeError, TapeError
+from .node import Node, leaf_at, next_uid, output_at
 from .registry import get
-from .tape import Append, Node, Tape, _uid, leaf_at, output_at
+from .tape import Append, Tape
 
 FORMAT = "gputape-tape-1"
 
@@ -87,7 +88,7 @@ def _node(i: int, row: dict[str, Any], before: list[Node], tensors: dict[str, np
             array = array.view(_backend.NP_DTYPE["bfloat16"])
         values.append(array)
     where, _, line = row["line"].rpartition(":")
-    node = Node(at, inputs, tuple(values), row["requires_grad"], (where, int(line)) if where else None, _uid())
+    node = Node(at, inputs, tuple(values), row["requires_grad"], (where, int(line)) if where else None, next_uid())
     node.name = row["name"]
     return node
 
@@ -118,7 +119,9 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
             out, _ = out.leaf(value, node.name, node.requires_grad)
             continue
         F = Append(out, "replay")
-        inputs = tuple(None if j is None else int(j) for j in node.inputs)  # plain: the old ids name old nodes
+        inputs: tuple[Any, ...] = tuple(
+            None if j is None else int(j) for j in node.inputs
+        )  # plain: the old ids name old nodes
         if node.op == "output":
             F.output(inputs[0], node.attrs["index"])
         else:

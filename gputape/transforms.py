@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from .backend import as_array
+from .dispatch import FUNCTIONS
 from .errors import ArgumentError, GradientError
+from .recording import Recording, record
 from .tree import flatten, map_leaves
-from .var import FUNCTIONS, Cell, Recording, Var, _active, record, unwrap
+from .variable import ACTIVE, Cell, Var, unwrap
 
 
 def _traced(rec: Recording, x: Any) -> Any:
@@ -34,7 +36,7 @@ def _run(f: Callable[..., Any], args: tuple, kwargs: dict, argnums: tuple[int, .
         swapped = [flat[i][1](leaves[i]) if i in flat else a for i, a in enumerate(args)]
         return f(*swapped, **kwargs), leaves
 
-    rec = _active.get()
+    rec = ACTIVE.get()
     if rec is not None:
         with rec.set_grad(True):
             out, leaves = forward(rec)
@@ -65,7 +67,7 @@ def _gradients(rec: Recording, out: Any, leaves: list[Any], seed: Any = None) ->
 
 def _outside(x: Any) -> Any:
     """A result as the caller's kind of value: a `Var` inside an active recording, else its array."""
-    return x if _active.get() is not None else map_leaves(unwrap, x)
+    return x if ACTIVE.get() is not None else map_leaves(unwrap, x)
 
 
 def value_and_grad(
@@ -118,7 +120,7 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
 
     The result must be one array. The returned function may be called several times.
     """
-    out = f(*[map_leaves(unwrap, p) if _active.get() is None else p for p in primals])
+    out = f(*[map_leaves(unwrap, p) if ACTIVE.get() is None else p for p in primals])
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
         def then(rec: Recording, y: Any, leaves: list[Any], rebuild: Callable[..., Any]) -> Any:

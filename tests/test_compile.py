@@ -7,10 +7,11 @@ import pytest
 
 import gputape as gt
 from gputape import optim
+from gputape.dispatch import updates
 from gputape.plan import _pack
 from gputape.random import generator
 from gputape.train.models import recipe
-from gputape.var import Cell, Var, updates
+from gputape.variable import Cell, Var
 
 
 def make_step():

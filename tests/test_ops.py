@@ -8,9 +8,9 @@ import pytest
 import gputape as gt
 from gputape import registry
 from gputape.backend import NP_DTYPE, Backend, aval_of
+from gputape.dispatch import call
 from gputape.functions import Execute
 from gputape.testing import apply, inputs_of
-from gputape.var import call
 
 OPS = [op for op in registry.ops() if op.samples]
 CASES = [pytest.param(op, s, id=f"{op.name}-{k}") for op in OPS for k, s in enumerate(op.samples)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape.var import Cell, Var
+from gputape.variable import Cell, Var
 
 
 def test_outside_a_recording_ops_give_plain_arrays():

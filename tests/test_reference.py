@@ -8,8 +8,8 @@ from reference import record
 
 import gputape as gt
 from gputape import registry
+from gputape.dispatch import call
 from gputape.testing import apply, inputs_of
-from gputape.var import call
 
 OPS = [op for op in registry.ops() if op.torch]
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape.var import FUNCTIONS
+from gputape.dispatch import FUNCTIONS
 
 RNG = np.random.default_rng(0)
 SHAPES = [(5, 3), (4, 3, 7), (2, 3, 4, 5), (2, 3, 2, 2, 2)]

@@ -10,10 +10,10 @@ import pytest
 
 import gputape as gt
 from gputape import Tape
+from gputape.dispatch import call
 from gputape.functions import Execute
 from gputape.registry import register
 from gputape.samples import Sample, t
-from gputape.var import call
 
 
 def simple():

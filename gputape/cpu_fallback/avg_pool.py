@@ -79,6 +79,7 @@ def avg_pool_nd(
     x = input
     for a, into in zip(w.stages, (*scratch, y), strict=False):
         behind = (slice(None),) * (len(w.out) - 1 - a)
+        rest: Any
         first, *rest = w.taps[a]
         if first[0] == slice(0, w.out[a]):
             xp.copyto(into, x[(..., first[1], *behind)])

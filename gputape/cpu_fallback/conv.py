@@ -133,7 +133,9 @@ def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any
         return
     extra = int(bias is not None)
     matrix, *scratch = scratch
-    joined, scratch = (None, scratch) if plan.by_image else (scratch[0], scratch[1:])
+    joined: Any = None
+    if not plan.by_image:
+        joined, *scratch = scratch
     if bias is not None:
         xp.copyto(matrix[..., :rows], flat)
         xp.copyto(matrix[..., rows], bias.reshape((g, others)))

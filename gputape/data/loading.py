@@ -11,7 +11,7 @@ from ..backend import as_array
 from ..errors import DataError
 from ..random import Generator, rand, randperm
 from ..random import generator as default_generator
-from ..var import unwrap
+from ..variable import unwrap
 
 
 def batches(

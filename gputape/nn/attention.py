@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..backend import as_array
+from ..dispatch import call
 from ..errors import ArgumentError, ShapeError, UnsupportedError
-from ..var import call, unwrap
+from ..variable import unwrap
 from . import init
 from .basic import Linear
 from .module import Module, Parameter, zeros

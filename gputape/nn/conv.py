@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import per_axis
+from ..dispatch import call
 from ..errors import ArgumentError, UnsupportedError
-from ..var import call
 from . import init
 from .module import Module, Parameter, zeros
 

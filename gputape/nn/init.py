@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..random import generator, rand, randn
-from ..var import unwrap
+from ..variable import unwrap
 from .module import Parameter
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..var import call
+from ..dispatch import call
 from .module import Buffer, Module
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import NP_DTYPE, as_array
 from ..errors import ArgumentError, CheckpointError, DTypeError, UnsupportedError
-from ..var import Cell, unwrap
+from ..variable import Cell, unwrap
 
 
 class Parameter(Cell):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..dispatch import call, updates
 from ..errors import ArgumentError, ShapeError
-from ..var import call, updates
 from . import init
 from .module import Buffer, Module, Parameter, zeros
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..dispatch import call
 from ..errors import UnsupportedError
-from ..var import call
 from .module import Module
 
 

@@ -46,7 +46,7 @@ def _bwd(name: str, formula: str, vjp: Callable[..., Any], of: str = "input", at
 
     signature = f"dy, {of}" + (f", {attrs}" if attrs else "")
     options = {"gelu": {"approximate": "tanh"}, "softplus": {"beta": 2.0, "threshold": 20.0}}
-    defaults = {"leaky_relu": {"negative_slope": 0.1}, "elu": {"alpha": 2.0}} | options
+    defaults: dict[str, Any] = {"leaky_relu": {"negative_slope": 0.1}, "elu": {"alpha": 2.0}} | options
     register(
         name=op,
         doc=f"Gradient of {name}: dx = {formula}.",

@@ -26,7 +26,9 @@ def _nd_rule(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Aval:
-    window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * len(kernel_size))
+    window: dict[str, Any] = dict(
+        kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * len(kernel_size)
+    )
     return pooled("avg_pool_nd", input, **window, ceil_mode=ceil_mode)
 
 
@@ -40,7 +42,7 @@ def _bwd_rule(dy: Aval, *, spatial: Ints, **options: Any) -> Aval:
 
 
 OPTIONS = "kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override"
-_3X2 = dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), divisor_override=None)
+_3X2: dict[str, Any] = dict(kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), divisor_override=None)
 
 register(
     name="avg_pool_nd",
@@ -121,7 +123,7 @@ def _register(n: int, samples: tuple[Sample, ...], perf: tuple[Perf, ...] = ()) 
     divisor = ", or by `divisor_override`" if n > 1 else ""
 
     def rule(input: Aval, *, kernel_size: Ints, stride: Ints, padding: Ints, ceil_mode: bool, **rest: Any) -> Aval:
-        window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * n)
+        window: dict[str, Any] = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=(1,) * n)
         return pooled(name, input, **window, ceil_mode=ceil_mode)
 
     register(

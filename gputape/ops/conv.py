@@ -133,9 +133,9 @@ input (N, C, *spatial), weight (out, C/groups, *kernel), bias (out,) or None, y 
 `padding` is one (before, after) pair per axis; outside the input there are zeros; `after` may be negative (a crop).
 Output channel o sees the channels of its group only."""
 
-_ND = dict(batch=(0, None, None, 0), public=False)
-_1 = dict(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
-_2 = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
+_ND: dict[str, Any] = dict(batch=(0, None, None, 0), public=False)
+_1: dict[str, Any] = dict(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
+_2: dict[str, Any] = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
 
 register(
     name="conv_nd",

@@ -90,7 +90,7 @@ def _canon(op: str, n: int | None) -> Callable[..., dict[str, Any]]:
         dilation: Any,
     ) -> dict[str, Any]:
         n_axes = len(weight_axes(op, weight, n))
-        options = {
+        options: dict[str, Any] = {
             "stride": one_per_axis(op, "stride", stride, n_axes, 1),
             "padding": one_per_axis(op, "padding", padding, n_axes, 0),
             "output_padding": one_per_axis(op, "output_padding", output_padding, n_axes, 0),

@@ -88,7 +88,7 @@ def binary(name: str, formula: str, vjp: Callable[..., Any] | None, dtype: str |
         "torch": f"torch.{name}",
         "perf": (Perf(t(64, 128), t(128), name_="mlp bias"), Perf(t(1024, 128), t(1024, 128), name_="gpt residual")),
     } | fields
-    inputs = tuple(fields["signature"].split(", "))
+    inputs = tuple(str(fields["signature"]).split(", "))
     register(
         name=name,
         doc=f"{formula}, element by element. Shapes broadcast, dtypes promote (as torch.{name}).",

@@ -37,8 +37,8 @@ def _bwd_rule(dy: Aval, index: Aval, *, spatial: Ints, **window: Ints) -> Aval:
     return dy.with_shape((*dy.shape[:2], *spatial))
 
 
-_2X2 = dict(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1))
-_3X3 = dict(kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1))
+_2X2: dict[str, Any] = dict(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1))
+_3X3: dict[str, Any] = dict(kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1))
 _INDEX = t(1, 2, 2, 2, dtype="int32", fill=((5, 6), (9, 10)))
 _TIES = ((1.0, 2.0, 2.0, 1.0), (2.0, 2.0, 2.0, 0.0), (-0.0, 0.0, NAN, 1.0), (0.0, -1.0, 2.0, NAN))
 

@@ -16,7 +16,7 @@ from .pool import pool_errors
 
 
 def _unfold_rule(input: Aval, *, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints) -> Aval:
-    window = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
+    window: dict[str, Any] = dict(kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     out = pooled("unfold_nd", input, **window).shape[2:]
     return input.with_shape((*input.shape[:2], math.prod(kernel_size), *out))
 
@@ -30,7 +30,7 @@ def _fold_rule(input: Aval, *, spatial: Ints, **window: Ints) -> Aval:
     return x
 
 
-_OPTIONS = dict(kernel_size=(2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 1))
+_OPTIONS: dict[str, Any] = dict(kernel_size=(2, 3), stride=(2, 1), padding=(1, 0), dilation=(1, 1))
 
 register(
     name="unfold_nd",
@@ -62,7 +62,7 @@ register(
 
 def _nd_rule(input: Aval, *, kernel_size: Ints, stride: Ints, beta: float) -> Aval:
     n = len(kernel_size)
-    window = dict(kernel_size=kernel_size, stride=stride, padding=(0,) * n, dilation=(1,) * n)
+    window: dict[str, Any] = dict(kernel_size=kernel_size, stride=stride, padding=(0,) * n, dilation=(1,) * n)
     return pooled("smooth_max_pool_nd", input, **window)
 
 

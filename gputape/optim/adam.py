@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..dispatch import updates
 from ..errors import UnsupportedError
 from ..registry import get
-from ..var import Cell, updates
+from ..variable import Cell
 from .optimizer import Optimizer, ParamGroup, check_betas, check_number, write
 
 

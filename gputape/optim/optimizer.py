@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import backend as _backend
+from ..dispatch import EAGER, updates
 from ..errors import ArgumentError, CheckpointError, DTypeError, ShapeError
 from ..registry import get
-from ..var import EAGER, Cell, Var, unwrap, updates
+from ..variable import Cell, Var, unwrap
 
 
 def check_number(name: str, option: str, value: Any, low: float = 0.0, below: float = math.inf) -> float:
@@ -144,7 +145,7 @@ class Optimizer:
             grads: {parameter: gradient}, as `tape.backward` gives it. Parameters without one stay as they are.
 
         Raises:
-            ArgumentError: a key is not a parameter of this optimizer.
+            ArgumentError: no key is a parameter of this optimizer.
             ShapeError, DTypeError: a gradient does not fit its parameter. Nothing has been updated then.
         """
         self._check_grads(grads)
@@ -161,14 +162,15 @@ class Optimizer:
             raise ArgumentError(
                 f"{self._name}.step: grads is a {type(grads).__name__}. Pass the result of tape.backward(loss)."
             )
+        foreign = [p for p in grads if not isinstance(p, Cell | Var)]
+        if foreign or (grads and not any(p in self.state for p in grads)):
+            label = f"a {type(foreign[0]).__name__}" if foreign else f"{next(iter(grads))!r:.80}"
+            raise ArgumentError(
+                f"{self._name}.step: a gradient is given for {label}, which is not one of its parameters. "
+                "Pass the result of tape.backward(loss) where loss depends on them."
+            )
         for p, g in grads.items():
-            if p not in self.state:
-                label = f"{p!r:.80}" if isinstance(p, Cell) else f"a {type(p).__name__}"
-                raise ArgumentError(
-                    f"{self._name}.step: a gradient is given for {label}, which is not one of its parameters. "
-                    "Take gradients with backward(loss, wrt=[its parameters]), or give it that parameter."
-                )
-            if g is None:
+            if g is None or p not in self.state:  # other leaves, and what another optimizer updates
                 continue
             aval = g.aval if type(g) is Var else _backend.aval_of(_backend.as_array(unwrap(g)))
             if aval is not p.aval:

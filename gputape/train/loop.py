@@ -13,9 +13,10 @@ import numpy as np
 
 from .. import nn, optim
 from ..data import Split, batches, shift_images
+from ..dispatch import call
 from ..errors import ArgumentError, CheckpointError, DataError
 from ..random import generator, manual_seed
-from ..var import call, record
+from ..recording import record
 from .models import recipe
 
 WARMUP = 50  # steps over which the learning rate rises

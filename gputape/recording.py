@@ -1,223 +1,26 @@
-"""Recordings: `with gt.record() as tape` turns ordinary code into a tape; `Var` is a value on one.
+"""Recordings: `with gt.record() as tape` turns ordinary code into a tape of `Var`s.
 
 A recording keeps only what gradients will need (the card's `saves`); everything else lives as long as the user's `Var`.
-Parameters and buffers are `Cell`s outside the tape: a leaf remembers (cell, version), and a tape whose cell has moved
-on refuses to be differentiated.
+A leaf of a parameter remembers (cell, version), and a tape whose cell has moved on refuses to be differentiated.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import weakref
 from collections.abc import Iterable, Iterator
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import backend as _backend
 from .aval import Aval
-from .errors import ShapeError, TapeError
-from .functions import Execute, Functions, lift_arrays, make_callable, needs_copy, number_dtype
-from .registry import Op, find, get, ops
-from .tape import (
-    Node,
-    check_cell,
-    check_out,
-    check_stale,
-    held_bytes,
-    leaf_at,
-    output_at,
-    own_arrays,
-    read_only,
-    seed_array,
-    seed_error,
-    source_of_caller,
-    sweep,
-)
-
-_active: ContextVar[Recording | None] = ContextVar("gputape_recording", default=None)
-_NUMBERS = (bool, int, float)
-
-
-class Operators:
-    """Python's operators, and every op as a method: what `Var` and `Cell` share. Both come from the cards."""
-
-    __slots__ = ()
-    __array_priority__ = 1000  # NumPy leaves `array + var` to us
-    __array_ufunc__ = None
-
-    if TYPE_CHECKING:
-
-        @property
-        def aval(self) -> Aval: ...
-        @property
-        def value(self) -> Any: ...
-
-    def __getattr__(self, name: str) -> Any:
-        """The method of an op whose first parameter is an array, made when first asked for."""
-        op = None if name.startswith("_") else find(name)
-        if op is None or not op.public or op.names[0] not in op.inputs:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        function = FUNCTIONS[name]
-        setattr(Operators, name, _spread(function) if op.attrs in _SPREAD else function)
-        return getattr(self, name)
-
-    def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *(op.name for op in ops() if op.public and op.names[0] in op.inputs)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.aval.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return _backend.NP_DTYPE[self.aval.dtype]
-
-    @property
-    def ndim(self) -> int:
-        return len(self.aval.shape)
-
-    @property
-    def size(self) -> int:
-        return self.aval.size
-
-    @property
-    def T(self) -> Any:
-        """The array with its axes reversed."""
-        return call("permute", self, tuple(range(self.ndim))[::-1])
-
-    def view(self, *shape: Any) -> Any:
-        """The same elements under another shape; as `reshape`, it copies where strides cannot express that."""
-        return self.reshape(*shape)
-
-    def item(self) -> float | int | bool:
-        """The value of a one-element array as a Python number."""
-        return self.value.item()
-
-    def numpy(self) -> np.ndarray:
-        """The value as a NumPy array of its own."""
-        return np.array(self.value)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.value, dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        return np.array(self.value).__dlpack__(**options)
-
-    def __dlpack_device__(self) -> Any:
-        return self.value.__dlpack_device__()
-
-    def __float__(self) -> float:
-        return float(self.value)
-
-    def __int__(self) -> int:
-        return int(self.value)
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __len__(self) -> int:
-        if not self.aval.shape:
-            raise ShapeError("len: a scalar has no length. Use .item() for its value.")
-        return self.aval.shape[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
-
-    __hash__ = object.__hash__
-
-    def __getitem__(self, index: Any) -> Any:
-        from .indexing import getitem
-
-        return getitem(self, index)
-
-
-class Var(Operators):
-    """A value on a recording. Behaves like an array; ops on it are recorded."""
-
-    __slots__ = ("rec", "node", "id", "_value", "__weakref__")
-
-    def __init__(self, rec: Recording, node: Node, id: int, value: Any) -> None:
-        self.rec, self.node, self.id, self._value = rec, node, id, value
-
-    @property
-    def aval(self) -> Aval:
-        return self.node.at.out
-
-    @property
-    def value(self) -> Any:
-        """The array, read-only. `TapeError` if it is the memory of a parameter that has been updated since."""
-        self.rec.reading(self)
-        check_cell("value", self.node)
-        return read_only(self._value)
-
-    @property
-    def requires_grad(self) -> bool:
-        return self.node.requires_grad
-
-    def __repr__(self) -> str:
-        if self.rec.tracing:
-            return f"Var(%{self.id} = {self.node.op}: {self.aval})"
-        return f"Var(%{self.id} = {self.node.op}, {self.value!r})"
-
-
-class Cell(Operators):
-    """A place for an array that outlives tapes: a parameter, a buffer, an optimizer's state.
-
-    Attributes:
-        array: its memory, at one address for life; write through `assign` only.
-        version: counts the writes.
-        requires_grad: whether recordings take gradients to it.
-        name: its path in the model, for messages.
-    """
-
-    __slots__ = ("array", "version", "requires_grad", "name", "__weakref__")
-
-    def __init__(self, value: Any, requires_grad: bool = False, name: str | None = None) -> None:
-        self.array = np.array(_backend.as_array(unwrap(value)), order="C")
-        self.version, self.requires_grad, self.name = 0, requires_grad, name
-
-    @property
-    def aval(self) -> Aval:
-        return _backend.aval_of(self.array)
-
-    @property
-    def value(self) -> Any:
-        """The array, read-only."""
-        return read_only(self.array)
-
-    def assign(self, value: Any) -> None:
-        """Overwrite the contents with a value of the same shape (cast to the cell's dtype).
-
-        Raises:
-            ShapeError: the shapes differ.
-        """
-        rec = _active.get()
-        if rec is not None and rec.tracing:
-            rec.assign(self, value)
-            return
-        array = _backend.as_array(unwrap(value))
-        if array.shape != self.array.shape:
-            raise ShapeError(
-                f"assign: {self.name or 'the cell'} has shape {self.array.shape}, the value {array.shape}. "
-                "Shapes must match."
-            )
-        np.copyto(self.array, array, casting="unsafe")
-        self.version += 1
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name or ''}{', ' if self.name else ''}{self.aval})"
-
-
-def unwrap(value: Any) -> Any:
-    """The array of a `Var` or `Cell`; anything else as it is."""
-    if type(value) is Var:
-        value.rec.reading(value)
-        check_cell("value", value.node)
-        return value._value
-    return value.array if isinstance(value, Cell) else value
+from .backward import check_out, check_stale, own_arrays, seed_array, seed_error, sweep
+from .errors import TapeError
+from .functions import NUMBERS, Execute, Functions, needs_copy, number_dtype
+from .node import Node, held_bytes, leaf_at, output_at, source_of_caller
+from .registry import Op
+from .variable import ACTIVE, Cell, Operators, Var, unwrap
 
 
 class Recording(Functions):
@@ -315,7 +118,7 @@ class Recording(Functions):
     def leaf(self, value: Any, requires_grad: bool = True, name: str | None = None, copy: bool = True) -> Var:
         """A leaf of this recording; see `gt.leaf`."""
         array = _backend.as_array(unwrap(value))
-        if copy and array is not None and not isinstance(value, _NUMBERS):
+        if copy and array is not None and not isinstance(value, NUMBERS):
             array = np.array(array, order="C")
         aval = _backend.aval_of(array)
         node = Node(leaf_at(aval), (), None, requires_grad and aval.is_float, source_of_caller(2), 0)
@@ -326,10 +129,10 @@ class Recording(Functions):
         return var
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        lifted = [x if x is None or type(x) in _NUMBERS else self._lift(x) for x in inputs]
-        if any(type(x) in _NUMBERS for x in lifted):
+        lifted = [x if x is None or type(x) in NUMBERS else self._lift(x) for x in inputs]
+        if any(type(x) in NUMBERS for x in lifted):
             avals = [x.aval for x in lifted if type(x) is Var]
-            lifted = [self.const(x, number_dtype(x, avals)) if type(x) in _NUMBERS else x for x in lifted]
+            lifted = [self.const(x, number_dtype(x, avals)) if type(x) in NUMBERS else x for x in lifted]
         return tuple(lifted)
 
     def _lift(self, x: Any) -> Var:
@@ -399,11 +202,11 @@ class Recording(Functions):
         aval = check_out("backward", self.nodes, out.id, seed)
         check_stale("backward", self.nodes, out.id, self._cell_nodes)
         targets = self._targets(wrt)
-        if _active.get() is self:
+        if ACTIVE.get() is self:
             grads = self._backward_append(out, aval, seed)
         else:
             grads = self._backward_execute(out, aval, seed, {i for _, i in targets})
-        F: Functions = self if _active.get() is self else Execute(self.backend)
+        F: Functions = self if ACTIVE.get() is self else Execute(self.backend)
         found = {key: grads[i] for key, i in targets if i in grads}
         if wrt is not None:
             for key, i in targets:
@@ -531,23 +334,23 @@ def record(retain: bool = False) -> Iterator[Recording]:
     Args:
         retain: keep the recording after `backward`, so that it can be taken again.
     """
-    trace = _active.get()
+    trace = ACTIVE.get()
     if trace is not None and trace.tracing:
         with trace.window():
             yield trace
         return
     rec = Recording(retain)
-    token = _active.set(rec)
+    token = ACTIVE.set(rec)
     try:
         yield rec
     finally:
-        _active.reset(token)
+        ACTIVE.reset(token)
 
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
     """Inside a recording: ops still give `Var`s, but none that requires a gradient. Elsewhere it changes nothing."""
-    rec = _active.get()
+    rec = ACTIVE.get()
     with contextlib.nullcontext() if rec is None else rec.set_grad(False):
         yield
 
@@ -564,98 +367,7 @@ def leaf(value: Any, requires_grad: bool = True, *, name: str | None = None, cop
         TapeError: no recording is active.
         DTypeError: the value is not numeric.
     """
-    rec = _active.get()
+    rec = ACTIVE.get()
     if rec is None:
         raise TapeError("leaf: no recording is active. Call it inside `with gt.record() as tape:`.")
     return rec.leaf(value, requires_grad, name, copy)
-
-
-# --- gt.* -------------------------------------------------------------------------------------------------------------
-
-
-class _Eager(Execute):
-    """Computes at once on whatever arrays, numbers, parameters or finished `Var`s it is given."""
-
-    def __init__(self) -> None:
-        pass
-
-    def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
-        return self.add(a, b)
-
-    @property
-    def backend(self) -> _backend.Backend:  # type: ignore[override]
-        return _backend.current()
-
-    def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return super().outputs(op, self.lift(op, inputs), values)
-
-    def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return lift_arrays(tuple([unwrap(x) for x in inputs]))
-
-
-EAGER = _Eager()
-
-
-def interpreter() -> Functions:
-    """Where `gt.*` calls go now: the active recording, else straight computation."""
-    rec = _active.get()
-    return EAGER if rec is None else rec
-
-
-def updates() -> Functions:
-    """Where parameter updates go now: the trace while `gt.compile` records, else straight computation."""
-    rec = _active.get()
-    return rec if rec is not None and rec.tracing else EAGER
-
-
-def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
-    """Record the op if a recording is active, else compute it."""
-    rec = _active.get()
-    if rec is None:
-        return EAGER.run(op, inputs, values)
-    return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
-
-
-def call(name: str, *args: Any, **kwargs: Any) -> Any:
-    """`gt.<name>(*args, **kwargs)`, by name."""
-    return FUNCTIONS[name](*args, **kwargs)
-
-
-_SPREAD = (("shape",), ("size",), ("dims",))  # the options of reshape, expand, permute, flip, …
-
-
-def _spread(function: Any) -> Any:
-    """The method of an op whose one option is a tuple, which may be spread out: x.reshape(2, 3), as in PyTorch."""
-
-    @functools.wraps(function)
-    def method(self: Any, *given: Any, **named: Any) -> Any:
-        if given and not isinstance(given[0], tuple | list):
-            given = (given,)
-        return function(self, *given, **named)
-
-    return method
-
-
-class _Generated(dict[str, Any]):
-    """Op name → `gt.<name>`, made when first asked for; `GputapeError` if there is no such op."""
-
-    def __missing__(self, name: str) -> Any:
-        made = self[name] = make_callable(get(name), "", "_dispatch", {"_dispatch": dispatch})
-        return made
-
-
-FUNCTIONS = _Generated()
-
-
-def _operators() -> None:
-    """Python's operators, by the op that each one is."""
-    reflected = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
-    for name, operator in reflected.items():
-        function = FUNCTIONS[name]
-        setattr(Operators, f"__{operator}__", function)
-        setattr(Operators, f"__r{operator}__", lambda self, other, function=function: function(other, self))
-    for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Operators, f"__{name}__", FUNCTIONS[name])
-
-
-_operators()

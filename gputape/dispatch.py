@@ -1,0 +1,106 @@
+"""`gt.*`: each call is recorded if a recording is active, else computed at once."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from . import backend as _backend
+from .aval import Aval
+from .functions import Execute, Functions, lift_arrays, make_callable
+from .registry import Op, get
+from .variable import ACTIVE, Operators, unwrap
+
+
+class _Eager(Execute):
+    """Computes at once on whatever arrays, numbers, parameters or finished `Var`s it is given."""
+
+    def __init__(self) -> None:
+        pass
+
+    def accumulate(self, a: Any, b: Any, aval: Aval) -> Any:
+        return self.add(a, b)
+
+    @property
+    def backend(self) -> _backend.Backend:  # type: ignore[override]
+        return _backend.current()
+
+    def outputs(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return super().outputs(op, self.lift(op, inputs), values)
+
+    def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return lift_arrays(tuple([unwrap(x) for x in inputs]))
+
+
+EAGER = _Eager()
+
+
+def interpreter() -> Functions:
+    """Where `gt.*` calls go now: the active recording, else straight computation."""
+    rec = ACTIVE.get()
+    return EAGER if rec is None else rec
+
+
+def updates() -> Functions:
+    """Where parameter updates go now: the trace while `gt.compile` records, else straight computation."""
+    rec = ACTIVE.get()
+    return rec if rec is not None and rec.tracing else EAGER
+
+
+def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
+    """Record the op if a recording is active, else compute it."""
+    rec = ACTIVE.get()
+    if rec is None:
+        return EAGER.run(op, inputs, values)
+    return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
+
+
+def call(name: str, *args: Any, **kwargs: Any) -> Any:
+    """`gt.<name>(*args, **kwargs)`, by name."""
+    return FUNCTIONS[name](*args, **kwargs)
+
+
+_SPREAD = (("shape",), ("size",), ("dims",))  # the options of reshape, expand, permute, flip, …
+
+
+def _spread(function: Any) -> Any:
+    """The method of an op whose one option is a tuple, which may be spread out: x.reshape(2, 3), as in PyTorch."""
+
+    @functools.wraps(function)
+    def method(self: Any, *given: Any, **named: Any) -> Any:
+        if given and not isinstance(given[0], tuple | list):
+            given = (given,)
+        return function(self, *given, **named)
+
+    return method
+
+
+def method(op: Op) -> Any:
+    """`gt.<op>` as a method of its first parameter."""
+    function = FUNCTIONS[op.name]
+    return _spread(function) if op.attrs in _SPREAD else function
+
+
+class _Generated(dict[str, Any]):
+    """Op name → `gt.<name>`, made when first asked for; `GputapeError` if there is no such op."""
+
+    def __missing__(self, name: str) -> Any:
+        made = self[name] = make_callable(get(name), "", "_dispatch", {"_dispatch": dispatch})
+        return made
+
+
+FUNCTIONS = _Generated()
+
+
+def _operators() -> None:
+    """Python's operators, by the op that each one is."""
+    reflected = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
+    for name, operator in reflected.items():
+        function = FUNCTIONS[name]
+        setattr(Operators, f"__{operator}__", function)
+        setattr(Operators, f"__r{operator}__", lambda self, other, function=function: function(other, self))
+    for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(Operators, f"__{name}__", FUNCTIONS[name])
+
+
+_operators()

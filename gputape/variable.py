@@ -1,0 +1,200 @@
+"""Values that look like arrays: `Var`, on a recording, and `Cell`, a place for an array that outlives tapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import backend as _backend
+from .aval import Aval
+from .errors import ShapeError
+from .node import Node, check_cell, read_only
+from .registry import find, ops
+
+if TYPE_CHECKING:
+    from .recording import Recording
+
+ACTIVE: ContextVar[Recording | None] = ContextVar("gputape_recording", default=None)
+
+
+class Operators:
+    """Python's operators, and every op as a method: what `Var` and `Cell` share. Both come from the cards."""
+
+    __slots__ = ()
+    __array_priority__ = 1000  # NumPy leaves `array + var` to us
+    __array_ufunc__ = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def aval(self) -> Aval: ...
+        @property
+        def value(self) -> Any: ...
+
+    def __getattr__(self, name: str) -> Any:
+        """The method of an op whose first parameter is an array, made when first asked for."""
+        op = None if name.startswith("_") else find(name)
+        if op is None or not op.public or op.names[0] not in op.inputs:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        from .dispatch import method
+
+        setattr(Operators, name, method(op))
+        return getattr(self, name)
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *(op.name for op in ops() if op.public and op.names[0] in op.inputs)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return _backend.NP_DTYPE[self.aval.dtype]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.aval.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+    @property
+    def T(self) -> Any:
+        """The array with its axes reversed."""
+        return self.permute(tuple(range(self.ndim))[::-1])
+
+    def view(self, *shape: Any) -> Any:
+        """The same elements under another shape; as `reshape`, it copies where strides cannot express that."""
+        return self.reshape(*shape)
+
+    def item(self) -> float | int | bool:
+        """The value of a one-element array as a Python number."""
+        return self.value.item()
+
+    def numpy(self) -> np.ndarray:
+        """The value as a NumPy array of its own."""
+        return np.array(self.value)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.value, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.array(self.value).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.value.__dlpack_device__()
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __len__(self) -> int:
+        if not self.aval.shape:
+            raise ShapeError("len: a scalar has no length. Use .item() for its value.")
+        return self.aval.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, index: Any) -> Any:
+        from .indexing import getitem
+
+        return getitem(self, index)
+
+
+class Var(Operators):
+    """A value on a recording. Behaves like an array; ops on it are recorded."""
+
+    __slots__ = ("rec", "node", "id", "_value", "__weakref__")
+
+    def __init__(self, rec: Recording, node: Node, id: int, value: Any) -> None:
+        self.rec, self.node, self.id, self._value = rec, node, id, value
+
+    @property
+    def aval(self) -> Aval:
+        return self.node.at.out
+
+    @property
+    def value(self) -> Any:
+        """The array, read-only. `TapeError` if it is the memory of a parameter that has been updated since."""
+        self.rec.reading(self)
+        check_cell("value", self.node)
+        return read_only(self._value)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node.requires_grad
+
+    def __repr__(self) -> str:
+        if self.rec.tracing:
+            return f"Var(%{self.id} = {self.node.op}: {self.aval})"
+        return f"Var(%{self.id} = {self.node.op}, {self.value!r})"
+
+
+class Cell(Operators):
+    """A place for an array that outlives tapes: a parameter, a buffer, an optimizer's state.
+
+    Attributes:
+        array: its memory, at one address for life; write through `assign` only.
+        version: counts the writes.
+        requires_grad: whether recordings take gradients to it.
+        name: its path in the model, for messages.
+    """
+
+    __slots__ = ("array", "version", "requires_grad", "name", "__weakref__")
+
+    def __init__(self, value: Any, requires_grad: bool = False, name: str | None = None) -> None:
+        self.array = np.array(_backend.as_array(unwrap(value)), order="C")
+        self.version, self.requires_grad, self.name = 0, requires_grad, name
+
+    @property
+    def aval(self) -> Aval:
+        return _backend.aval_of(self.array)
+
+    @property
+    def value(self) -> Any:
+        """The array, read-only."""
+        return read_only(self.array)
+
+    def assign(self, value: Any) -> None:
+        """Overwrite the contents with a value of the same shape (cast to the cell's dtype).
+
+        Raises:
+            ShapeError: the shapes differ.
+        """
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing:
+            rec.assign(self, value)
+            return
+        array = _backend.as_array(unwrap(value))
+        if array.shape != self.array.shape:
+            raise ShapeError(
+                f"assign: {self.name or 'the cell'} has shape {self.array.shape}, the value {array.shape}. "
+                "Shapes must match."
+            )
+        np.copyto(self.array, array, casting="unsafe")
+        self.version += 1
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name or ''}{', ' if self.name else ''}{self.aval})"
+
+
+def unwrap(value: Any) -> Any:
+    """The array of a `Var` or `Cell`; anything else as it is."""
+    if type(value) is Var:
+        value.rec.reading(value)
+        check_cell("value", value.node)
+        return value._value
+    return value.array if isinstance(value, Cell) else value
