@@ -119,9 +119,7 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
             out, _ = out.leaf(value, node.name, node.requires_grad)
             continue
         F = Append(out, "replay")
-        inputs: tuple[Any, ...] = tuple(
-            None if j is None else int(j) for j in node.inputs
-        )  # plain: the old ids name old nodes
+        inputs: tuple[Any, ...] = tuple(None if j is None else int(j) for j in node.inputs)
         if node.op == "output":
             F.output(inputs[0], node.attrs["index"])
         else:
