@@ -27,7 +27,7 @@ def rows(cols: int) -> tuple[int, int, int]:
     return ROWS[-1]
 
 
-ROWS = ((16, 64, 4), (4, 256, 4), (1, 1024, 4), (1, 4096, 8))
+ROWS = ((16, 64, 4), (2, 256, 4), (1, 1024, 4), (1, 4096, 8))
 
 COLUMNS = 64  # columns per program of a kernel that reduces over rows
 

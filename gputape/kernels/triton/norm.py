@@ -25,11 +25,12 @@ def layer_norm(
     row_inside = row < rows
     at = row[:, None].to(tl.int64) * cols + col[None, :]
 
+    per_col = 1.0 / cols
     total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for start in range(0, cols, BLOCK_COLS):
         inside = row_inside[:, None] & (col[None, :] < cols - start)
         total += tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-    mean = tl.sum(total, axis=1) / cols
+    mean = tl.sum(total, axis=1) * per_col
 
     # The rounded mean of values far from 0 is off by much of their spread: `shift` is what it lacks.
     total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
@@ -37,7 +38,7 @@ def layer_norm(
         inside = row_inside[:, None] & (col[None, :] < cols - start)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         total += tl.where(inside, x - mean[:, None], 0.0)
-    shift = tl.sum(total, axis=1) / cols
+    shift = tl.sum(total, axis=1) * per_col
 
     square = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for start in range(0, cols, BLOCK_COLS):
@@ -45,7 +46,7 @@ def layer_norm(
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         centred = tl.where(inside, x - mean[:, None] - shift[:, None], 0.0)
         square += centred * centred
-    rstd = 1.0 / tl.sqrt(tl.sum(square, axis=1) / cols + eps)
+    rstd = 1.0 / tl.sqrt(tl.sum(square, axis=1) * per_col + eps)
 
     tl.store(mean_ptr + row, mean + shift, mask=row_inside)
     tl.store(rstd_ptr + row, rstd, mask=row_inside)
