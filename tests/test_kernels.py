@@ -17,11 +17,11 @@ import gputape as gt
 from gputape import backend as backends
 from gputape import kernels, registry
 from gputape.backend import NP_DTYPE, Backend, aval_of
+from gputape.dispatch import call
 from gputape.functions import Execute
 from gputape.kernels import pool, tiles
 from gputape.samples import Sample, t
 from gputape.testing import apply, inputs_of
-from gputape.var import call
 
 EMULATED, CPU = backends.backend("emulated"), backends.backend("cpu")
 FLOATS = ("float32", "float16", "bfloat16")
