@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
+from ..errors import BackendError, IndexRangeError
 
 
 @dataclass(eq=False)
@@ -45,6 +45,20 @@ class Emulated:
     def view(self, x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """An array over the memory of `x`; `offset` and `strides` count elements from its element 0."""
         return np.empty(shape, x.dtype) if 0 in shape else np.asarray(_Window(x, offset, shape, strides)).view(x.dtype)
+
+    def argsort(self, keys: np.ndarray) -> np.ndarray:
+        """The order (int64) that sorts a vector; equal keys keep theirs."""
+        return np.argsort(keys, kind="stable")
+
+    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0) -> None:
+        """Raise `IndexRangeError` naming the first index outside [low, size)."""
+        outside = (index < low) | (index >= size)
+        if outside.any():
+            where = tuple(int(k) for k in np.unravel_index(outside.argmax(), index.shape))
+            raise IndexRangeError(
+                f"{op}: index {index[where]} at {where} of the indices {index.shape} is out of range for size {size}. "
+                + (f"Use {low} to {size - 1}." if size else "There is nothing to index.")
+            )
 
 
 class _Window:
@@ -121,3 +135,10 @@ class Cuda:
     def view(self, x: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
         pointer = x.data + offset * x.itemsize
         return self.cupy.ndarray(shape, x.dtype, pointer, tuple(s * x.itemsize for s in strides))
+
+    def argsort(self, keys: Any) -> Any:
+        with self.device:
+            return self.cupy.argsort(keys, kind="stable")
+
+    def check_range(self, op: str, index: Any, size: int, low: int = 0) -> None:
+        """Nothing: reading the indices would wait for the device. The kernels load nothing out of range."""
