@@ -81,7 +81,7 @@ class Recording(Functions):
             if op.saved_inputs:
                 self._pin(op, inputs)
         nodes = self.nodes
-        node = Node(at, tuple(ids), kept, grad, source_of_caller(3), 0)
+        node = Node(at, tuple(ids), kept, grad, source_of_caller(4), 0)
         i = len(nodes)
         nodes.append(node)
         if op.view is not None and inputs[0].node.cell is not None:
