@@ -112,14 +112,14 @@ def _interpreter() -> Any:
     def masked_load(ptrs: Any, mask: Any, other: Any, *policy: Any) -> Any:
         kind = ptrs.get_element_ty()
         dtype = np_dtype(kind)
-        active = np.broadcast_to(mask.data, ptrs.data.shape)
+        active = _active(mask, ptrs)
         out = np.full(ptrs.data.shape, _poison(dtype)) if other is None else np.array(other.data, dtype)
         out = np.array(np.broadcast_to(out, ptrs.data.shape))
         out[active] = builder.accesses.load(ptrs.data[active], dtype)
         return TensorHandle(out, kind)
 
     def masked_store(ptrs: Any, value: Any, mask: Any, *policy: Any) -> None:
-        active = np.broadcast_to(mask.data, ptrs.data.shape)
+        active = _active(mask, ptrs)
         values = np.broadcast_to(value.data, ptrs.data.shape)[active].astype(np_dtype(ptrs.get_element_ty()))
         builder.accesses.store(ptrs.data[active], values)
 
@@ -129,7 +129,7 @@ def _interpreter() -> Any:
             raise BackendError(
                 f"emulated: atomic {op} on {val.dtype} is not available. Use integer minimum, maximum or add."
             )
-        active = np.broadcast_to(mask.data, ptr.data.shape)
+        active = _active(mask, ptr)
         old = np.zeros_like(np.broadcast_to(val.data, ptr.data.shape))
         old[active] = builder.accesses.atomic(
             ptr.data[active], np.broadcast_to(val.data, ptr.data.shape)[active], combine
@@ -195,6 +195,11 @@ def _patch_index(interpreter: Any) -> None:
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
 
     interpreter._patch_lang_tensor = patched
+
+
+def _active(mask: Any, ptrs: Any) -> np.ndarray:
+    """The lanes of a mask. A scalar comparison in it leaves Triton's interpreter as an integer."""
+    return np.broadcast_to(mask.data, ptrs.data.shape).astype(bool)
 
 
 def _poison(dtype: np.dtype) -> np.generic:
