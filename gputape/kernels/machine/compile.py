@@ -21,6 +21,8 @@ TRITON_TYPE = {"bool": "i1", "float16": "fp16", "bfloat16": "bf16", "float32": "
     name: name.replace("uint", "u").replace("int", "i") for name in ("uint8", "int8", "int16", "int32", "int64")
 }
 
+MOST_REGISTERS = 255  # stated, or ptxas spills a register or two for the sake of occupancy
+
 
 @dataclass(frozen=True)
 class Cubin:
@@ -37,7 +39,16 @@ def compiled(variant: launch.Variant, arch: int) -> Cubin:
     """The cubin of `variant` for compute capability `arch` (90 is 9.0), from the disk cache if it is there."""
     kernel = variant.kernel
     build = _build_triton if kernel.route == "triton" else _build_cuda
-    chosen = (kernel.name, kernel.constants, kernel.divisible, kernel.warps, kernel.stages, variant.types, variant.wide)
+    chosen = (
+        MOST_REGISTERS,
+        kernel.name,
+        kernel.constants,
+        kernel.divisible,
+        kernel.warps,
+        kernel.stages,
+        variant.types,
+        variant.wide,
+    )
     key = disk.digest(arch, *chosen, *_sources(kernel), *_toolchain(kernel.route))
 
     def write(path: Path) -> None:
@@ -88,7 +99,12 @@ def _build_triton(variant: launch.Variant, arch: int) -> tuple[bytes, dict[str, 
     made = triton.compile(
         ASTSource(function, signature, constants, promises),
         target=GPUTarget("cuda", arch, 32),
-        options={"num_warps": kernel.warps, "num_stages": kernel.stages, "enable_fp_fusion": True},
+        options={
+            "num_warps": kernel.warps,
+            "num_stages": kernel.stages,
+            "enable_fp_fusion": True,
+            "maxnreg": MOST_REGISTERS,
+        },
     )
     if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
         raise BackendError(f"{kernel}: needs scratch memory of its own, which launch does not give. Use another form.")
