@@ -7,8 +7,8 @@ from typing import Any
 
 from . import backend as _backend
 from .aval import Aval
-from .functions import Execute, Functions, lift_arrays, make_callable
-from .registry import Op, get
+from .functions import Execute, Functions, Lazy, lift_arrays, make_callable
+from .registry import Op, get, on_register
 from .variable import ACTIVE, Operators, unwrap
 
 
@@ -90,6 +90,13 @@ class _Generated(dict[str, Any]):
 
 
 FUNCTIONS = _Generated()
+
+
+@on_register
+def _add_method(op: Op) -> None:
+    """Ops whose first parameter is an array are methods of `Var` and `Cell`."""
+    if op.public and op.names and op.names[0] in op.inputs and op.name not in vars(Operators):
+        Lazy(Operators, op.name, lambda: method(op))
 
 
 def _operators() -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import backend as _backend
 from .aval import Aval
 from .errors import ArgumentError
-from .registry import At, Op, find, get
+from .registry import At, Op, get, on_register
 
 
 class Functions:
@@ -74,13 +74,9 @@ class Functions:
         """Call any registered op by name, with the signature of `gt.<name>`."""
         return getattr(self, get(name).name)(*args, **kwargs)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        """The method of an op, made when first asked for."""
-        op = find(name)
-        if op is None:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, and there is no op of that name")
-        setattr(Functions, name, make_callable(op, "self", "self.run", {}))
-        return getattr(self, name)
+    if TYPE_CHECKING:  # the methods of the ops
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
 
 class Execute(Functions):
@@ -214,3 +210,22 @@ def _open_defaults(params: list[inspect.Parameter]) -> list[inspect.Parameter]:
             seen = seen or p.default is not p.empty
         out.append(p)
     return out
+
+
+class Lazy:
+    """A class attribute that is made when first looked up. Importing stays quick, and unlike `__getattr__` on the class
+    it slows no other attribute down."""
+
+    def __init__(self, owner: type, name: str, make: Callable[[], Any]) -> None:
+        self.owner, self.name, self.make = owner, name, make
+        setattr(owner, name, self)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        setattr(self.owner, self.name, self.make())
+        return getattr(owner if instance is None else instance, self.name)
+
+
+@on_register
+def _add_method(op: Op) -> None:
+    if not hasattr(Functions, op.name):
+        Lazy(Functions, op.name, lambda: make_callable(op, "self", "self.run", {}))

@@ -31,6 +31,7 @@ class Op:
             holds a sequence of arrays; it must be the only input.
         outputs: names of the arrays the body writes, in order.
         returns: how many of the outputs the user gets; the rest are kept for backward (mean, argmax, logsumexp).
+        nullable: names of the inputs without a default that may still be None.
         promotes: names of the inputs that are brought to their common dtype first, by visible `cast` nodes.
         canon: `(*avals, **attrs) -> attrs`; negative axes, None and integers standing for tuples resolved.
             Must be idempotent.
@@ -62,6 +63,7 @@ class Op:
     outputs: tuple[str, ...] = ("y",)
     returns: int = 1
     promotes: tuple[str, ...] = ()
+    nullable: tuple[str, ...] = ()
     canon: Callable[..., dict[str, Any]] | None = None
     rule: Callable[..., Any] | None = None
     vjp: Any = None
@@ -152,11 +154,8 @@ class Op:
                 )
 
     def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
-        if self.promotes and None in avals:
-            required = {p.name for p in self.params if p.default is inspect.Parameter.empty}
-            for name, a in zip(self.inputs, avals):
-                if a is None and name in self.promotes and name in required:
-                    raise ArgumentError(f"{self.name}: {name} is None. Pass an array.")
+        if None in avals:
+            self._refuse_none(avals)
         attrs = dict(zip(self.attrs, values, strict=True))
         casts = self._casts(avals)
         if casts is not None:
@@ -165,6 +164,16 @@ class Op:
             attrs = self.canon(*avals, **attrs)
         outs = self.rule(*avals, **attrs) if self.rule is not None else ()
         return At(self, avals, (outs,) if isinstance(outs, Aval) else tuple(outs or ()), attrs, values)
+
+    def _refuse_none(self, avals: tuple[Any, ...]) -> None:
+        """Raise `ArgumentError` for an array that is left out where one is needed."""
+        if self.variadic:
+            raise ArgumentError(f"{self.name}: array {avals.index(None)} is None. Pass arrays only.")
+        needed = self.inputs if self.public else self.promotes
+        required = {p.name for p in self.params if p.default is inspect.Parameter.empty}.difference(self.nullable)
+        for name, a in zip(self.inputs, avals):
+            if a is None and name in needed and name in required:
+                raise ArgumentError(f"{self.name}: {name} is None. Pass an array.")
 
     @cached_property
     def params(self) -> tuple[inspect.Parameter, ...]:
@@ -263,6 +272,7 @@ STRUCTURAL = {
 }
 
 _ops: dict[str, Op] = {}
+_listeners: list[Callable[[Op], None]] = []
 
 
 def register(**fields: Any) -> Op:
@@ -275,6 +285,8 @@ def register(**fields: Any) -> Op:
     if op.name in _ops or op.name in STRUCTURAL:
         raise ArgumentError(f"register: an op named {op.name!r} exists already. Choose another name.")
     _ops[op.name] = op
+    for listener in _listeners:
+        listener(op)
     return op
 
 
@@ -293,6 +305,13 @@ def get(name: str) -> Op:
 def ops() -> Iterator[Op]:
     """All cards, in order of registration."""
     return iter(tuple(_ops.values()))
+
+
+def on_register(listener: Callable[[Op], None]) -> None:
+    """Call `listener` with every card, those registered so far and those to come."""
+    _listeners.append(listener)
+    for op in ops():
+        listener(op)
 
 
 def find(name: str) -> Op | None:

@@ -110,17 +110,6 @@ class Tape:
         out = getattr(F, get(name).name)(*args, **kwargs)
         return F.tape, out
 
-    def __getattr__(self, name: str) -> Any:
-        """The method of an op, made when first asked for."""
-        from . import tapem
-
-        if name.startswith("_") or not tapem._op_method(name):
-            raise AttributeError(f"Tape has no attribute {name!r}, and there is no op of that name")
-        return getattr(self, name)
-
-    def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *(op.name for op in ops() if op.public)]
-
     # --- reading
 
     def value(self, i: int) -> np.ndarray:

@@ -22,9 +22,9 @@ from types import GeneratorType
 from typing import Any, Generic, TypeVar
 
 from .errors import GputapeError, TapeError
-from .functions import Shown, make_callable
+from .functions import Lazy, Shown
 from .page import PAGE
-from .registry import find, get, ops
+from .registry import Op, get, on_register
 from .tape import Append, Tape
 
 T = TypeVar("T")
@@ -44,19 +44,7 @@ class Err:
     error: GputapeError
 
 
-class _OpMethods(type):
-    """Gives `TapeM` the methods of the ops, made when first asked for."""
-
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("_") or not _op_method(name):
-            raise AttributeError(f"TapeM has no attribute {name!r}, and there is no op of that name")
-        return getattr(cls, name)
-
-    def __dir__(cls) -> list[str]:
-        return [*type.__dir__(cls), *(op.name for op in ops() if op.public)]
-
-
-class TapeM(Generic[T], metaclass=_OpMethods):
+class TapeM(Generic[T]):
     """A computation from a tape to a value and a tape.
 
     Besides the methods below it has, as static methods, one for each name of the original API page and one for each
@@ -260,8 +248,8 @@ def _program(found: Any, where: str) -> TapeM[Any]:
 # --- generated methods ------------------------------------------------------------------------------------------------
 
 
-def _methods(name: str, function: Callable[..., Any]) -> None:
-    """Give `Tape` and `TapeM` the method `name`, which evaluates `function(F, …)` on an extension of the tape."""
+def _methods(name: str, function: Callable[..., Any]) -> tuple[Any, Any]:
+    """The methods `name` of `Tape` and of `TapeM`, which evaluate `function(F, …)` on an extension of the tape."""
     params = list(inspect.signature(function).parameters.values())[1:]
     heads = [p if p.default is p.empty else p.replace(default=Shown(f"_{p.name}")) for p in params]
     passed = [f"{p.name}={p.name}" if p.kind is p.KEYWORD_ONLY else p.name for p in params]
@@ -283,18 +271,20 @@ def _methods(name: str, function: Callable[..., Any]) -> None:
         made.__name__ = name
         made.__doc__ = function.__doc__
         made.__signature__ = inspect.Signature(lead + params)
-    setattr(Tape, name, on_tape)
-    setattr(TapeM, name, staticmethod(program))
+    return on_tape, staticmethod(program)
+
+
+def _add(name: str, function: Callable[[], Callable[..., Any]]) -> None:
+    Lazy(Tape, name, lambda: _methods(name, function())[0])
+    Lazy(TapeM, name, lambda: _methods(name, function())[1])
 
 
 for _name, _entry in PAGE.items():
-    _methods(_name, _entry.function)
+    _add(_name, lambda entry=_entry: entry.function)  # type: ignore[misc]
 
 
-def _op_method(name: str) -> bool:
-    """Make the method of an op that the page does not name; False if there is no such op."""
-    op = find(name)
-    if op is None or not op.public:
-        return False
-    _methods(name, getattr(Append, name, None) or make_callable(op, "self", "self.run", {}))
-    return True
+@on_register
+def _add_op(op: Op) -> None:
+    """Ops that the page does not name are methods with the signature of `gt.<name>`."""
+    if op.public and op.name not in PAGE and op.name not in vars(Tape) and op.name not in vars(TapeM):
+        _add(op.name, lambda: getattr(Append, op.name))

@@ -12,7 +12,6 @@ from . import backend as _backend
 from .aval import Aval
 from .errors import ShapeError
 from .node import Node, check_cell, read_only
-from .registry import find, ops
 
 if TYPE_CHECKING:
     from .recording import Recording
@@ -33,19 +32,7 @@ class Operators:
         def aval(self) -> Aval: ...
         @property
         def value(self) -> Any: ...
-
-    def __getattr__(self, name: str) -> Any:
-        """The method of an op whose first parameter is an array, made when first asked for."""
-        op = None if name.startswith("_") else find(name)
-        if op is None or not op.public or op.names[0] not in op.inputs:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        from .dispatch import method
-
-        setattr(Operators, name, method(op))
-        return getattr(self, name)
-
-    def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *(op.name for op in ops() if op.public and op.names[0] in op.inputs)]
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -165,7 +152,10 @@ class Cell(Operators):
 
     @property
     def value(self) -> Any:
-        """The array, read-only."""
+        """The array, read-only. `CompileError` while `gt.compile` records: a replay would not read it again."""
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing:
+            rec.reading(self)
         return read_only(self.array)
 
     def assign(self, value: Any) -> None:
