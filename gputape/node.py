@@ -128,6 +128,12 @@ def source_of_caller(depth: int = 2) -> tuple[Any, int]:
         frame = frame.f_back
 
 
+def source_line() -> str:
+    """The line of the user's code that runs now, as "file.py:12"."""
+    code, instruction = source_of_caller(1)
+    return f"{code.co_filename}:{line_of(code, instruction)}"
+
+
 class NodeId(int):
     """The id of a node: its index on the tape. It also remembers which node it named, so that an id from another tape
     or fork is refused instead of naming a stranger. A plain int works too, without that check."""

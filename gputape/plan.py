@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 from . import backend as _backend
 from .aval import Aval
 from .errors import CompileError
-from .node import Node, leaf_at
+from .node import Node, leaf_at, source_line
 from .recording import Recording
 from .registry import At
 from .tree import flatten
@@ -42,6 +44,7 @@ class Trace(Recording):
         self.effects: dict[Cell, Var] = {}
         self.words = 0  # random words taken so far
         self.in_window: set[int] = set()
+        self.premises: dict[Callable[[], list[Any]], None] = {}  # what `depends` was told, in order
 
     def argument(self, value: Any) -> Var:
         """A leaf that each call fills anew."""
@@ -57,7 +60,17 @@ class Trace(Recording):
             yield
         self.in_window.update(range(first, len(self.nodes)))
 
+    def depends(self, read: Callable[[], list[Any]]) -> None:
+        """The program holds only while `read()` gives plain values and objects as it does when recording ends."""
+        self.premises[read] = None
+
     def leaf(self, value: Any, requires_grad: bool = True, name: str | None = None, copy: bool = True) -> Var:
+        if isinstance(value, Var | Cell):  # its value is not known yet: a node of its own, cut from what made it
+            var = self.alias(self.detach(value))
+            var.node.name, var.node.requires_grad = name, requires_grad and var.aval.is_float
+            if var.node.requires_grad:
+                self._leaves.append(weakref.ref(var))
+            return var
         var = super().leaf(value, requires_grad, name, copy)
         var.node.values = (var._value,)  # a constant of the program
         return var
@@ -91,9 +104,10 @@ class Trace(Recording):
         offset, self.words = self.words, self.words + count
         return self._cell(generator().cell), offset
 
-    def reading(self, var: Var) -> None:
+    def reading(self, x: Var | Cell) -> None:
+        what, made = ("a value", f"; {x.node.line} made it") if isinstance(x, Var) else (x.name or "a cell", "")
         raise CompileError(
-            f"{self.name}: a value is read on the host while the step is being recorded ({var.node.line} made it). "
+            f"{self.name}: {what} is read on the host while the step is being recorded (at {source_line()}{made}). "
             "Return the value and read it outside."
         )
 
@@ -112,6 +126,9 @@ class Plan:
         self.arguments, self.cells = trace.arguments, trace.cells_read
         self.words = trace.words
         self.in_window = trace.in_window
+        trace.depends(lambda: [cell.requires_grad for cell in self.cells.values()])
+        self.premises = [(read, read()) for read in trace.premises]
+        self.owned = {id(c.array): c for c in (*self.cells.values(), *trace.effects)}
         same = _common_subexpressions(trace)
         self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
         self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
@@ -220,12 +237,28 @@ class Plan:
 
     # --- replay
 
+    def holds(self) -> bool:
+        """Whether modules, optimizers and parameters are still in the modes that the program was recorded in."""
+        return all(_unchanged(was, read()) for read, was in self.premises)
+
+    def refuse_aliases(self, arguments: Sequence[Any]) -> None:
+        """Raise `CompileError` if an argument is the memory of a cell that the program reads or writes."""
+        for k, a in enumerate(arguments):
+            while isinstance(getattr(a, "base", None), np.ndarray):
+                a = a.base
+            if (cell := self.owned.get(id(a))) is not None:
+                raise CompileError(
+                    f"{self.name}: array {k} of the arguments shares the memory of {cell.name or 'a cell'}, which the "
+                    "step reads or writes. Pass a copy, or use the cell itself inside the step."
+                )
+
     def replay(self, arguments: Sequence[Any]) -> list[Any]:
         """Run the program on new arguments; fresh copies of its results. Then write the cells."""
         for buffer, value in zip(self._arguments_in, arguments, strict=True):
             if buffer is not None:
                 buffer[...] = value
-        _backend._thread.run(self._run_steps)
+        with np.errstate(all="ignore"):  # not `_thread.run`: steps that widen enter it, and it cannot be entered twice
+            self._run_steps()
         out = [None if y is None else y.copy() for y in self._results_out]
         # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
@@ -286,6 +319,14 @@ def _common_subexpressions(trace: Trace) -> dict[int, int]:
     return same
 
 
+def _unchanged(was: list[Any], now: list[Any]) -> bool:
+    return len(was) == len(now) and all(a is b or (_plain(a) and _plain(b) and a == b) for a, b in zip(was, now))
+
+
+def _plain(x: Any) -> bool:
+    return x is None or isinstance(x, bool | int | float | str) or (isinstance(x, tuple) and all(map(_plain, x)))
+
+
 def _aligned(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
@@ -314,7 +355,8 @@ class Compiled:
     """What `gt.compile` returns: call it like the function.
 
     Attributes:
-        plans: the recorded programs by signature.
+        plans: the recorded programs by signature, and by how many were recorded at that signature before (in another
+            mode of a module, say).
     """
 
     limit = 16
@@ -322,6 +364,7 @@ class Compiled:
     def __init__(self, f: Callable[..., Any]) -> None:
         self.f, self.name = f, getattr(f, "__name__", "step")
         self.plans: dict[Any, tuple[Plan, Callable[..., Any], list[Any]]] = {}
+        self._lock = threading.RLock()  # a plan has one arena
         functools.update_wrapper(self, f)
 
     @property
@@ -342,23 +385,35 @@ class Compiled:
                 f"{self.name}: a compiled function was called inside {inside}. Call the plain function there."
             )
         leaves, build = flatten((args, kwargs))
+        for x in leaves:
+            if isinstance(x, Cell):
+                raise CompileError(
+                    f"{self.name}: an argument is {x!r:.80}. A step reads and writes parameters and buffers from where "
+                    "it is defined; pass a copy of the value (.numpy()) if it is data."
+                )
         arrays = [_backend.as_array(unwrap(x)) if _is_array(x) else None for x in leaves]
         try:
             key = (
                 _backend.current(),
                 tuple([x if a is None else _backend.aval_of(a) for x, a in zip(leaves, arrays, strict=True)]),
+                tuple(map(type, leaves)),  # True, 1 and 1.0 are equal
                 repr(build(["·"] * len(leaves))),
             )
-            found = self.plans.get(key)
+            hash(key)
         except TypeError as e:
             raise CompileError(
                 f"{self.name}: an argument is neither an array nor hashable ({e}). Pass arrays."
             ) from None
         given = [a for a in arrays if a is not None]
-        if found is None:
-            return self._record(key, leaves, arrays, build)
-        plan, rebuild, statics = found
-        values = plan.replay(given)
+        with self._lock:
+            k = 0
+            while (found := self.plans.get((*key, k))) is not None and not found[0].holds():
+                k += 1
+            if found is None:
+                found = self._record((*key, k), leaves, arrays, build)
+            plan, rebuild, statics = found
+            plan.refuse_aliases(given)
+            values = plan.replay(given)
         return rebuild([self._wrap(plan, k, v, s) for k, (v, s) in enumerate(zip(values, statics, strict=True))])
 
     def _record(self, key: Any, leaves: list[Any], arrays: list[Any], build: Callable[..., Any]) -> Any:
@@ -376,6 +431,11 @@ class Compiled:
             ACTIVE.reset(token)
         results, rebuild = flatten(out)
         for r in results:
+            if isinstance(r, np.ndarray | np.generic):
+                raise CompileError(
+                    f"{self.name}: it returned a NumPy array, which every replay would repeat. Compute it with gt, or "
+                    "leave it out."
+                )
             if not (r is None or isinstance(r, Var | bool | int | float | str)):
                 raise CompileError(
                     f"{self.name}: it returned a {type(r).__name__}. Return arrays, numbers or nests of them."
@@ -385,11 +445,11 @@ class Compiled:
                 raise CompileError(f"{self.name}: it returned a value of another recording. Return what it computed.")
         statics = [None if isinstance(r, Var) else r for r in results]
         plan = Plan(trace, results, self.name)
+        plan.refuse_aliases([a for a in arrays if a is not None])
         self.plans[key] = plan, rebuild, statics
         if len(self.plans) > self.limit:
             del self.plans[next(iter(self.plans))]
-        values = plan.replay([a for a in arrays if a is not None])
-        return rebuild([self._wrap(plan, k, v, s) for k, (v, s) in enumerate(zip(values, statics, strict=True))])
+        return self.plans[key]
 
     def _wrap(self, plan: Plan, k: int, value: Any, static: Any) -> Any:
         """A result as eager gives it: a `Var` for what was computed inside `gt.record()`, else an array."""
@@ -407,7 +467,7 @@ class Compiled:
         changed = [f"argument {i}: {a!r} → {b!r}" for i, (a, b) in enumerate(zip(old[1], key[1])) if a != b]
         warnings.warn(
             f"{self.name}: {len(self.plans) + 1} signatures are recorded; the last change was "
-            f"{'; '.join(changed) or 'how arguments nest'}. "
+            f"{'; '.join(changed) or 'how arguments nest, or an option of a module or optimizer'}. "
             "Pad inputs to a few shapes, and pass changing numbers as arrays.",
             stacklevel=3,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,9 @@ class Recording(Functions):
     def assign(self, cell: Cell, value: Any) -> None:
         raise AssertionError("only a trace records assignments")
 
+    def depends(self, read: Callable[[], list[Any]]) -> None:
+        raise AssertionError("only a trace depends on modes")
+
     def window(self) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("only a trace opens windows")
 
@@ -292,7 +295,7 @@ class Recording(Functions):
 
     # --- reading
 
-    def reading(self, var: Var) -> None:
+    def reading(self, x: Var | Cell) -> None:
         """Called before a value is read on the host; a trace refuses."""
 
     def value(self, var: Any) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
+import ml_dtypes
 import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import optim
+from gputape import nn, optim
 from gputape.dispatch import updates
 from gputape.plan import _pack
 from gputape.random import generator
@@ -214,3 +217,128 @@ def test_the_digits_mlp_step_is_one_flat_program_that_trains_like_eager_bit_for_
     assert len(step.plans) == 1
     kinds = {step.plan.record[i].op for i in step.plan.live}
     assert {"linear", "linear_bwd", "cross_entropy_index", "adam_update"} & kinds >= {"linear", "adam_update"}
+
+
+# --- what a plan depends on beside its arguments
+
+
+def small_step():
+    gt.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+    opt = optim.AdamW(model.parameters(), lr=1e-2)
+
+    def step(x, y):
+        with gt.record() as tape:
+            loss = gt.cross_entropy(model(x), y)
+        opt.step(tape.backward(loss))
+        return loss
+
+    return model, opt, step
+
+
+CHANGES = {
+    "train and eval": lambda k, model, opt: model.train(k % 2 == 0),
+    "dropout probability": lambda k, model, opt: setattr(model[3], "p", 0.1 * k),
+    "weight decay": lambda k, model, opt: opt.param_groups[0].update(weight_decay=0.1 * k),
+    "frozen parameters": lambda k, model, opt: model[0].requires_grad_(k % 2 == 0),
+    "a layer replaced": lambda k, model, opt: k == 2 and setattr(model, "2", nn.Tanh()),
+    "seed": lambda k, model, opt: k == 2 and gt.manual_seed(7),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_plan_is_stale(change):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((6, 4)).astype("f"), np.arange(6) % 3
+    runs = []
+    for transform in (lambda f: f, gt.compile):
+        model, opt, step = small_step()
+        step = transform(step)
+        losses = []
+        for k in range(5):
+            CHANGES[change](k, model, opt)
+            losses.append(float(step(x, y)))
+        runs.append((losses, [p.array.tobytes() for p in model.parameters()]))
+    assert runs[0] == runs[1]
+
+
+def test_a_mode_that_returns_finds_its_plan_again():
+    model, _, step = small_step()
+    step = gt.compile(step)
+    for k in range(6):
+        model.train(k % 2 == 0)
+        step(np.ones((6, 4), "f"), np.arange(6) % 3)
+    assert len(step.plans) == 2
+
+
+def test_effects_on_the_host_are_refused():
+    x, (model, _, _) = np.ones((6, 4), "f"), small_step()
+    name = "0.weight"
+    refused(lambda x: gt.sum(model.eval()(x)), r"train\(False\) changes the mode .*test_compile\.py", x)
+    refused(lambda x: x * float(model[0].bias[0]), "read on the host", x)
+    refused(lambda x: x * model[0].weight.value.sum(), rf"{name} is read on the host .*test_compile\.py", x)
+    refused(lambda x: x * model.state_dict()[name].sum(), f"{name} is read on the host", x)
+    refused(lambda x: gt.dropout(x) if gt.manual_seed(0) else x, "Generator: .* changed on the host .*test_compile", x)
+    refused(lambda x: np.ones(3), "returned a NumPy array", x)
+
+
+def test_arguments_that_are_parameters_are_refused():
+    model, opt, _ = small_step()
+    w = model[0].weight
+    x, m = np.ones((6, 4), "f"), opt.state[w]["exp_avg"]
+    refused(lambda w, x: gt.linear(x, w), "an argument is Parameter", w, x)
+    refused(
+        lambda a, x: gt.sum(model(x)) + gt.sum(a), "array 0 of the arguments shares the memory of 0.weight", w.value, x
+    )
+    refused(lambda x, a: gt.sum(m) + gt.sum(a), "array 1 of the arguments shares the memory of exp_avg", x, m.array[:2])
+    twice = gt.compile(lambda a, b: gt.sum(a * b))
+    assert twice(x, x) == 24
+    step = gt.compile(lambda a: gt.sum(w * a))
+    step(np.ones((8, 4), "f"))
+    with pytest.raises(gt.CompileError, match="shares the memory"):  # also once the plan exists
+        step(w.value)
+
+
+def test_plain_arguments_of_different_types_are_different_signatures():
+    compiled = gt.compile(lambda x, k: gt.mul(x, {bool: 2.0, int: 3.0, float: 5.0}[type(k)]))
+    assert [float(compiled(np.float32(1), k)) for k in (True, 1, 1.0)] == [2, 3, 5]
+
+
+def test_a_leaf_made_of_an_argument_gets_its_gradient():
+    w = Cell(np.float32([2.0, 3.0]), requires_grad=True)
+
+    def step(x):
+        with gt.record() as tape:
+            v, u = gt.leaf(x), gt.leaf(w)
+            out = gt.sum(v * v * u) + gt.sum(gt.leaf(v * 2))
+        grads = tape.backward(out, wrt=[v, u, w])
+        return grads[v], grads[u], grads[w]
+
+    x = np.float32([1.0, 4.0])
+    for _ in range(2):
+        for a, b in zip(gt.compile(step)(x), step(x), strict=True):
+            np.testing.assert_array_equal(a, b)
+        w.assign(w + 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_16_bit_steps_replay(dtype):
+    f = lambda x: gt.softmax(gt.matmul(gt.exp(x), x), -1)  # noqa: E731
+    x = np.linspace(-1, 1, 9).reshape(3, 3).astype(dtype)
+    assert gt.compile(f)(x).tobytes() == f(x).tobytes()
+
+
+def test_threads_may_share_a_compiled_function():
+    compiled, wrong = gt.compile(lambda x: gt.sum(gt.exp(x @ x))), []
+
+    def work(k):
+        x = np.full((32, 32), 0.01 * k, "f")
+        want = float(gt.sum(gt.exp(gt.matmul(x, x))))
+        wrong.extend(k for _ in range(50) if float(compiled(x)) != want)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backend import NP_DTYPE, as_array
-from ..errors import ArgumentError, CheckpointError, DTypeError, UnsupportedError
-from ..variable import Cell, unwrap
+from ..errors import ArgumentError, CheckpointError, CompileError, DTypeError, UnsupportedError
+from ..node import source_line
+from ..variable import ACTIVE, Cell, unwrap
 
 
 class Parameter(Cell):
@@ -72,6 +73,9 @@ class Module:
         raise UnsupportedError(f"{kind}: forward is missing. Define `def forward(self, x): …` in the class.{hint}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing:
+            rec.depends(self._mode)
         return self.forward(*args, **kwargs)
 
     # --- what it holds
@@ -136,8 +140,19 @@ class Module:
 
     # --- modes
 
+    def _mode(self) -> list[Any]:
+        """What decides which ops `forward` runs: `training`, plain attributes, and which parts the module has."""
+        own = [(k, v) for k, v in vars(self).items() if isinstance(v, _DECISIVE)]
+        return [self.training, *(k for k, _ in own), *(v for _, v in own)]
+
     def train(self, mode: bool = True) -> Module:
         """Switch dropout, batch norm and the like to training (or, with False, to inference)."""
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing and any(module.training != bool(mode) for module in self.modules()):
+            raise CompileError(
+                f"{type(self).__name__}: train({mode}) changes the mode while {rec.name} is recorded, at "
+                f"{source_line()}; a replay would not repeat that. Call it before the compiled function."
+            )
         for module in self.modules():
             module.training = bool(mode)
         return self
@@ -173,7 +188,7 @@ class Module:
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """A copy of all parameters and persistent buffers, under PyTorch's names."""
-        return {name: np.array(cell.array) for name, cell in self._state_cells().items()}
+        return {name: cell.numpy() for name, cell in self._state_cells().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> KeyMismatch:
         """Copy arrays into the parameters and buffers. Either all are written or, on an error, none.
@@ -225,6 +240,9 @@ class Module:
             return f"{head}){tail}"
         lines = [f"  ({n}): " + repr(m).replace("\n", "\n  ") for n, m in children]
         return "\n".join([head + tail, *lines, ")"])
+
+
+_DECISIVE = (bool, int, float, str, tuple, type(None), Cell, Module)
 
 
 class _Indexed(Module):

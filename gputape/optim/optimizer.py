@@ -12,7 +12,7 @@ from .. import backend as _backend
 from ..dispatch import EAGER, updates
 from ..errors import ArgumentError, CheckpointError, DTypeError, ShapeError
 from ..registry import get
-from ..variable import Cell, Var, unwrap
+from ..variable import ACTIVE, Cell, Var, unwrap
 
 
 def check_number(name: str, option: str, value: Any, low: float = 0.0, below: float = math.inf) -> float:
@@ -149,9 +149,21 @@ class Optimizer:
             ShapeError, DTypeError: a gradient does not fit its parameter. Nothing has been updated then.
         """
         self._check_grads(grads)
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing:
+            rec.depends(self._mode)
         for group in self.param_groups:
             for clock, params in self._due(group, grads):
                 self._update(group, clock, params, grads)
+
+    def _mode(self) -> list[Any]:
+        """What decides which ops `step` runs: the options but the learning rate, and which step count is whose."""
+        out: list[Any] = []
+        for group in self.param_groups:
+            out += [v for k, v in group.items() if k not in ("params", "lr")]
+            for clock, members in group.clocks:
+                out += [clock, *members]
+        return out
 
     def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any]) -> None:
         """Update parameters that share a step count."""
