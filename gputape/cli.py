@@ -14,6 +14,7 @@ from typing import Any
 
 from . import __version__, registry
 from . import backend as _backend
+from .checks import GAP, checks
 from .errors import ArgumentError, BackendError, GputapeError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_eval)
 
     ops = commands.add_parser("ops", help="list the ops and what is checked of each")
-    ops.add_argument("--missing", action="store_true", help="only the ops that lack something")
+    ops.add_argument("--missing", action="store_true", help="only the ops that lack something; fails if there are any")
     ops.set_defaults(run=_ops)
 
     doctor = commands.add_parser("doctor", help="versions, devices, what is missing and how to get it")
@@ -229,52 +230,18 @@ def _eval(args: argparse.Namespace) -> int:
 
 # --- ops and doctor ---------------------------------------------------------------------------------------------------
 
-REFERENCES = Path(__file__).parent.parent / "tests" / "reference" / "data"
-
-
-def _checks(op: registry.Op) -> dict[str, str]:
-    """What of an op is there to be checked: check → what was found, "-" for a gap, "" where it is not asked for.
-
-    Composed ops are made of ops that are checked themselves; ops that only gradients use may be checked through them.
-    """
-    samples = [[x for x in s.inputs if hasattr(x, "layout")] for s in op.samples]
-    arrays = [x for sample in samples for x in sample]
-    primitive, sampled = op.compose is None, bool(op.samples)
-
-    def mark(found: Any, asked: bool) -> str:
-        return (str(found) if type(found) is int else "yes") if found else "-" if asked else ""
-
-    return {
-        "body": "composed" if not primitive else "numpy" if op.name in _backend.backend("cpu").bodies else "-",
-        "order": str(op.order) if op.vjp is not None or not primitive else "none",
-        "samples": mark(len(op.samples), op.public),
-        "errors": mark(len(op.errors), op.public),
-        "size 0": mark(any(0 in x.shape for x in arrays), primitive and sampled),
-        "strided": mark(any(x.layout != "c" for x in arrays), primitive and sampled),
-        "float64": mark(
-            any(x.dtype == "float64" for x in arrays),
-            primitive and any(x.dtype == "float32" for x in arrays),
-        ),
-        "perf": mark(len(op.perf), primitive and op.public and op.view is None),
-        "torch": mark((REFERENCES / f"{op.name}.npz").exists(), op.torch is not None and REFERENCES.exists()),
-    }
-
 
 def _ops(args: argparse.Namespace) -> int:
-    rows = {op.name: _checks(op) for op in sorted(registry.ops(), key=lambda op: op.name)}
-    if args.missing:
-        rows = {name: row for name, row in rows.items() if "-" in row.values()}
-        if not rows:
-            print("no op lacks anything")
-            return 0
-    heads = ["op", *next(iter(rows.values()))]
-    table = [heads, *([name, *row.values()] for name, row in rows.items())]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
-    gaps = sum(list(row.values()).count("-") for row in rows.values())
-    print(f"{len(rows)} ops, {gaps} gaps (-)")
-    return 0
+    rows = {op.name: checks(op) for op in sorted(registry.ops(), key=lambda op: op.name)}
+    gaps = sum(list(row.values()).count(GAP) for row in rows.values())
+    shown = {name: row for name, row in rows.items() if not args.missing or GAP in row.values()}
+    if shown:
+        table = [["op", *next(iter(shown.values()))], *([name, *row.values()] for name, row in shown.items())]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for line in table:
+            print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
+    print(f"{len(rows)} ops, {gaps} gaps ({GAP})")
+    return 1 if args.missing and gaps else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

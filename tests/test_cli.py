@@ -9,13 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import gputape
 from gputape import checkpoint, registry
+from gputape.checks import NOT_ASKED, checks
 from gputape.cli import main
+from gputape.samples import Sample, t
 
 QUICK = ["--epochs", "1", "--no-progress"]
 
@@ -131,9 +134,37 @@ def test_ops_lists_every_op_and_its_gaps(capsys):
     code, out, _ = run(capsys, "ops")
     rows = {line.split()[0]: line for line in out.splitlines()[1:-1]}
     assert code == 0 and set(rows) == {op.name for op in registry.ops()}
+    assert f"{len(rows)} ops, 0 gaps" in out
+
+
+def test_no_op_lacks_a_check(capsys):
     code, out, _ = run(capsys, "ops", "--missing")
-    assert code == 0
-    assert all(" -" in line for line in out.splitlines()[1:-1])
+    assert code == 0 and out == f"{len(list(registry.ops()))} ops, 0 gaps (-)\n"
+
+
+def test_a_card_that_lacks_checks_is_listed(capsys, monkeypatch):
+    sparse = replace(registry.get("exp"), samples=[Sample(t(3))], errors=(), perf=())
+    monkeypatch.setitem(registry._ops, "exp", sparse)
+    code, out, _ = run(capsys, "ops", "--missing")
+    head, row, total = out.splitlines()
+    found = dict(zip(re.split("  +", head), row.split(), strict=True))
+    assert code == 1 and total.endswith(" 5 gaps (-)")
+    assert found["op"] == "exp" and found["samples"] == "1"
+    assert [found[k] for k in ("errors", "size 0", "strided", "float64", "perf")] == ["-"] * 5
+
+
+def test_checks_that_cannot_apply_are_told_from_the_card():
+    for name, check in {
+        "one_hot": "float64",  # integers only
+        "adam_schedule": "size 0",  # scalars only
+        "sgd_schedule": "strided",
+        "random_bits": "float64",
+        "expand": "perf",  # a view
+        "mm": "perf",  # composed
+        "relu_bwd": "errors",  # called by gradients only
+        "safe_log": "torch",  # not in PyTorch
+    }.items():
+        assert checks(registry.get(name))[check] == NOT_ASKED
 
 
 def test_doctor_reports_devices_and_remedies(capsys):

@@ -7,9 +7,10 @@ import pytest
 
 import gputape as gt
 from gputape import registry
-from gputape.backend import NP_DTYPE, Backend, aval_of
-from gputape.dispatch import call
-from gputape.functions import Execute
+from gputape.backend import NP_DTYPE, Backend, aval_of, backend
+from gputape.dispatch import FUNCTIONS, call
+from gputape.functions import Execute, Functions
+from gputape.samples import Sample, t
 from gputape.testing import apply, inputs_of
 
 OPS = [op for op in registry.ops() if op.samples]
@@ -142,16 +143,89 @@ def test_gradients_match_difference_quotients(op, sample):
     gt.check_grads(f, args, order=1 if op.order == 1 else 3)
 
 
-@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS if op.order == 1 and op.vjp is not None])
-def test_order_one_refuses_gradients_of_gradients_by_name(op):
+def assert_refuses_order_two(op):
+    """Every differentiable sample of an order-1 op refuses gradients of gradients by name; there is at least one."""
     refused = 0
     for sample in op.samples:
         if differentiable(op, sample):
             f, args = as_function(op, sample, inputs_of(op, sample, "float64"))
+            gt.check_grads(f, args, order=1)
             with pytest.raises(gt.UnsupportedError, match="order 1"):
                 gt.check_grads(f, args, order=2)
             refused += 1
     assert refused, f"{op.name}: no sample shows that order 1 is refused"
+
+
+def test_cards_of_order_one_refuse_gradients_of_gradients_by_name():
+    for op in OPS:
+        if op.order == 1 and op.vjp is not None:
+            assert_refuses_order_two(op)
+
+
+@pytest.fixture
+def order_one():
+    """A registered op of order 1: input², with a backward op that has no gradient of its own."""
+
+    def squared(xp, y, x):
+        xp.multiply(x, x, out=y)
+
+    def squared_bwd(xp, dx, dy, x):
+        xp.multiply(dy, x, out=dx)
+        xp.add(dx, dx, out=dx)
+
+    bodies = {"squared": squared, "squared_bwd": squared_bwd}
+    tables = [HOSTILE.bodies, backend("cpu").bodies]
+    for table in tables:
+        table.update(bodies)
+    yield registry.register(
+        name="squared",
+        doc="input²",
+        signature="input",
+        inputs=("input",),
+        rule=lambda x: x,
+        vjp=lambda F, at, dy, x: F.squared_bwd(dy, x),
+        saves=("input",),
+        order=1,
+        samples=[Sample(t(3, 2)), Sample(t(3, dtype="int64", fill="ones"))],
+    )
+    for name in bodies:
+        registry._ops.pop(name, None)
+        FUNCTIONS.pop(name, None)
+        if name in vars(Functions):
+            delattr(Functions, name)
+        for table in tables:
+            del table[name]
+
+
+def test_an_op_of_order_one_refuses_gradients_of_gradients_by_name(order_one):
+    registry.register(
+        name="squared_bwd",
+        doc="2 · dy · input",
+        signature="dy, input",
+        inputs=("dy", "input"),
+        outputs=("dx",),
+        rule=lambda dy, x: x,
+        vjp=registry.no_second_order("squared_bwd"),
+        public=False,
+    )
+    assert_refuses_order_two(order_one)
+    f = lambda x: gt.sum(call("squared", x))  # noqa: E731
+    np.testing.assert_array_equal(gt.grad(f)(np.array([1.5, -2.0])), [3.0, -4.0])
+    with pytest.raises(gt.UnsupportedError, match="squared_bwd: .*order 1"):
+        gt.grad(lambda x: gt.sum(gt.grad(f)(x)))(np.ones(3))
+
+
+@pytest.mark.parametrize("op", [pytest.param(op, id=op.name) for op in OPS if op.public])
+def test_an_array_that_is_none_is_refused_by_name(op):
+    """Where the signature has no default and the card does not allow None."""
+    required = {p.name for p in op.params if p.default is p.empty} - set(op.nullable)
+    sample = op.samples[0]
+    given = inputs_of(op, sample)
+    for k, name in enumerate([f"array {k}" for k in range(len(given))] if op.variadic else op.inputs):
+        if op.variadic or name in required:
+            inputs = [*given[:k], None, *given[k + 1 :]]
+            with pytest.raises(gt.ArgumentError, match=f"{op.name}: {name} is (None|missing)"):
+                apply(lambda **k: call(op.name, **k), op, inputs, sample.attrs)
 
 
 BAD = [pytest.param(op, bad, id=f"{op.name}-{k}") for op in OPS for k, bad in enumerate(op.errors)]

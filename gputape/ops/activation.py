@@ -61,6 +61,7 @@ def _bwd(name: str, formula: str, vjp: Callable[..., Any], of: str = "input", at
         samples=(
             Sample(t(4, 6, layout="expanded"), t(4, 6, layout="transposed"), **defaults.get(name, {})),
             Sample(t(0), t(0), **defaults.get(name, {})),
+            Sample(t(7, dtype="float64"), t(7, dtype="float64"), **defaults.get(name, {})),
         ),
         perf=(Perf(t(1024, 512), t(1024, 512), name_="gpt hidden", **defaults.get(name, {})),),
     )

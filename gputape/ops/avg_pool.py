@@ -56,6 +56,8 @@ register(
     samples=(
         Sample(t(2, 3, 5, 4), **_3X2, ceil_mode=True, count_include_pad=False),
         Sample(t(0, 3, 5, 4), **_3X2, ceil_mode=False, count_include_pad=True),
+        Sample(t(2, 3, 5, 4, layout="transposed"), **_3X2, ceil_mode=False, count_include_pad=True),
+        Sample(t(2, 3, 5, 4, dtype="float64"), **_3X2, ceil_mode=True, count_include_pad=True),
     ),
     public=False,
 )
@@ -69,7 +71,10 @@ register(
     rule=_bwd_rule,
     vjp=lambda F, at, g: F.avg_pool_nd(g, **{k: v for k, v in at.attrs.items() if k != "spatial"}),
     batch=(0, 0),
-    samples=(Sample(t(2, 3, 3, 3), spatial=(5, 4), **_3X2, ceil_mode=True, count_include_pad=False),),
+    samples=tuple(
+        Sample(dy, spatial=(5, 4), **_3X2, ceil_mode=True, count_include_pad=False)
+        for dy in (t(2, 3, 3, 3), t(0, 3, 3, 3), t(2, 3, 3, 3, layout="transposed"), t(2, 3, 3, 3, dtype="float64"))
+    ),
     errors=(
         Bad(
             ShapeError,
@@ -154,6 +159,8 @@ _register(
         Sample(t(2, 2, 7), kernel_size=4, stride=3, padding=2, count_include_pad=False, ceil_mode=True),
         Sample(t(2, 2, 1), kernel_size=1, why_="size 1"),
         Sample(t(0, 2, 4), kernel_size=2, why_="no samples"),
+        Sample(t(2, 3, 8, layout="strided"), kernel_size=3, padding=1),
+        Sample(t(2, 2, 7, dtype="float64"), kernel_size=2, ceil_mode=True),
     ),
 )
 _register(
@@ -181,6 +188,9 @@ _register(
         Sample(t(2, 2, 4, 4, 4), kernel_size=2),
         Sample(t(2, 3, 5, 4), kernel_size=(2, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1), count_include_pad=False),
         Sample(t(1, 2, 3, 5, 3), kernel_size=2, ceil_mode=True, divisor_override=3),
+        Sample(t(0, 2, 4, 4, 4), kernel_size=2, why_="no samples"),
+        Sample(t(2, 2, 3, 4, 4, layout="transposed"), kernel_size=2),
+        Sample(t(2, 2, 4, 4, 4, dtype="float64"), kernel_size=2),
     ),
 )
 
@@ -256,6 +266,9 @@ sizes; output_size: an integer, or one per axis, None for the input's size.""",
             Sample(t(2, 3, *(4,) * _n), output_size=1),
             Sample(t(2, 3, *(4, 6, 2)[:_n]), output_size=2),
             Sample(t(3, *(5, 7, 3)[:_n]), output_size=(3, None, 4)[:_n], why_="unbatched, parts overlap"),
+            Sample(t(0, 3, *(4, 6, 2)[:_n]), output_size=2, why_="no samples"),
+            Sample(t(2, 3, *(5, 4, 4)[:_n], layout="transposed"), output_size=2),
+            Sample(t(2, 3, *(5, 4, 4)[:_n], dtype="float64"), output_size=2),
         ),
         errors=(
             Bad(ArgumentError, "output_size=0", t(2, 3, *(4,) * _n), output_size=0),

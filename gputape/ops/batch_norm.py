@@ -95,6 +95,7 @@ register(
         Sample(t(5, 4, layout="transposed"), t(4), t(4)),
         Sample(t(4, 3, dtype="float64"), t(3, dtype="float64"), t(3, dtype="float64")),
         Sample(t(4, 3, 2, dtype="bfloat16"), t(3, dtype="bfloat16"), t(3, dtype="bfloat16")),
+        Sample(t(4, 0, 2), t(0), t(0), why_="no channels"),
     ),
     errors=(
         Bad(ShapeError, r"\(N, C, …\)", t(5)),
@@ -203,6 +204,7 @@ register(
     """,
     signature="input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-05",
     inputs=("input", "running_mean", "running_var", "weight", "bias"),
+    nullable=("running_mean", "running_var"),
     rule=_batch_norm_rule,
     compose=_batch_norm,
     samples=(
@@ -262,6 +264,7 @@ register(
         Sample(t(3, 1, 1), t(3), t(3), eps=1.0),
         Sample(t(2, 4, 6, layout="transposed"), t(2), t(2)),
         Sample(t(2, 4, 6, dtype="float64"), t(2, dtype="float64"), t(2, dtype="float64")),
+        Sample(t(0, 4, 6), t(0), t(0), why_="no channels"),
     ),
     errors=(
         Bad(ShapeError, r"\(C, H, W\)", t(2, 3, 5, 2), t(3), t(3)),
@@ -311,6 +314,7 @@ register(
         Sample(t(3, 4, 2, 3), t(4), num_groups=2, eps=1e-3),
         Sample(t(2, 4, 4, 6, layout="transposed"), t(4), t(4), num_groups=4),
         Sample(t(2, 4, 3, dtype="float64"), num_groups=2),
+        Sample(t(0, 4, 3), t(4), num_groups=2, why_="no samples"),
     ),
     errors=(
         Bad(ShapeError, "do not split", t(2, 6, 5), num_groups=4),
@@ -382,6 +386,9 @@ register(
         Sample(t(2, 3, 5), None, None, t(3), t(3)),
         Sample(t(2, 3, 5, 2), eps=1e-3),
         Sample(t(2, 3, 5), t(3), t(3, **_POSITIVE), t(3), t(3), use_input_stats=False),
+        Sample(t(0, 3, 5), None, None, t(3), torch_=False, why_="no samples: PyTorch fails"),
+        Sample(t(2, 3, 4, 6, layout="transposed"), None, None, t(3, layout="strided")),
+        Sample(t(2, 3, 5, dtype="float64")),
     ),
     errors=(
         Bad(ShapeError, "more than 1 spatial element", t(2, 3, 1)),

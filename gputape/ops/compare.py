@@ -7,6 +7,7 @@ from ..registry import register
 from ..samples import Perf, Sample, t
 from .pointwise import BINARY_SAMPLES, INF, NAN, binary
 from .reduce import REDUCE_ERRORS, dims_canon
+from .unary import NONE_GIVEN
 
 _EDGES = Sample(t(4, 1, fill=((0.0,), (-0.0,), (NAN,), (INF,))), t(1, 3, fill=(0.0, NAN, INF)), why_="NaN, zeros")
 _MIXED = Sample(t(5, dtype="int64", fill="ints", low=-2, high=2), t(5, dtype="bool", fill="bool"), why_="promotion")
@@ -49,7 +50,10 @@ for _name, _formula in (
             Sample(t(5, dtype="bool", fill="bool")),
             Sample(t(0, 3)),
             Sample(t()),
+            Sample(t(4, dtype="float64", fill=(1e300, 0.0, NAN, -INF)), why_="beyond float32"),
         ),
+        errors=(NONE_GIVEN,),
+        perf=(Perf(t(1024, 512)),),
         torch=f"torch.{_name}",
     )
 
@@ -75,7 +79,9 @@ for _name, _formula, _empty in (("any", "some element is", False), ("all", "all 
             Sample(t(0, 3, dtype="bool", fill="bool"), dim=0),
             Sample(t(dtype="bool", fill="bool")),
             Sample(t(4, 6, layout="transposed"), dim=0),
+            Sample(t(3, fill=(0.0, 1e-300, 0.0), dtype="float64"), why_="below float32"),
         ),
         errors=REDUCE_ERRORS,
+        perf=(Perf(t(1024, 512, dtype="bool", fill="bool"), dim=1),),
         torch=f"torch.{_name}",
     )

@@ -150,6 +150,8 @@ register(
         Sample(t(2, 3, 7), t(2, 3, 2), None, **_1 | dict(stride=(2,), padding=((2, -1),)), why_="after crops"),
         Sample(t(2, 4, 5), t(6, 2, 1), t(6), **_1 | dict(groups=2), why_="no window"),
         Sample(t(0, 3, 5, 4), t(4, 3, 3, 3), t(4), **_2),
+        Sample(t(2, 3, 5, 4, layout="transposed"), t(4, 3, 3, 3, layout="flipped"), t(4, layout="strided"), **_2),
+        Sample(t(2, 2, 5, dtype="float64"), t(3, 2, 2, dtype="float64"), t(3, dtype="float64"), **_1),
     ),
     **_ND,
 )
@@ -203,6 +205,8 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
         Sample(t(2, 3, 5, 4), t(2, 4, 5, 4), kernel=(3, 3), **_2),
         Sample(t(3, 2, 8), t(3, 4, 3), kernel=(2,), **_1 | dict(stride=(3,), groups=2), why_="a row is left over"),
         Sample(t(0, 2, 4), t(0, 4, 3), kernel=(2,), **_1),
+        Sample(t(2, 3, 5, 4, layout="transposed"), t(2, 4, 5, 4, layout="expanded"), kernel=(3, 3), **_2),
+        Sample(t(2, 3, 5, dtype="float64"), t(2, 4, 4, dtype="float64"), kernel=(2,), **_1),
     ),
     errors=(Bad(ShapeError, "is not of the convolution", t(2, 3, 5), t(2, 4, 5), kernel=(2,), **_1),),
     public=False,
@@ -269,6 +273,9 @@ _register_conv(
         Sample(t(2, 3, 5, 4), t(4, 3, 3, 3), t(4), padding=((0, 1), (2, 0)), why_="another padding on each side"),
         Sample(t(1, 2, 3, 2, 3, 2), t(2, 2, 2, 1, 2, 2), padding=(0, 1, 0, 1), why_="four spatial axes"),
         Sample(t(3, 7), t(2, 3, 3)),
+        Sample(t(0, 3, 7), t(2, 3, 3), why_="no samples"),
+        Sample(t(2, 3, 7, layout="strided"), t(2, 3, 3, layout="transposed"), padding="same"),
+        Sample(t(2, 3, 7, dtype="float64"), t(2, 3, 3, dtype="float64"), stride=2),
     ),
 )
 _register_conv(
@@ -281,6 +288,7 @@ _register_conv(
         Sample(t(0, 3, 5), t(2, 3, 2), why_="no samples"),
         Sample(t(2, 3, 7, layout="strided"), t(2, 3, 3, layout="transposed"), padding="valid"),
         Sample(t(2, 1, 70), t(2, 1, 3), t(2), padding=1, why_="long rows"),
+        Sample(t(2, 3, 7, dtype="float64"), t(2, 3, 3, dtype="float64"), t(2, dtype="float64")),
     ),
 )
 _register_conv(
@@ -313,5 +321,8 @@ _register_conv(
         Sample(t(2, 2, 3, 4, 3), t(3, 2, 2, 3, 2), t(3), padding=(0, 1, 1)),
         Sample(t(2, 4, 3, 3), t(2, 2, 2, 2, 2), stride=(1, 2, 1), padding="valid", why_="unbatched"),
         Sample(t(1, 4, 3, 3, 4), t(4, 2, 2, 1, 2), t(4), groups=2, dilation=(1, 2, 2), stride=2, padding=1),
+        Sample(t(0, 2, 3, 3, 3), t(2, 2, 2, 2, 2), t(2), why_="no samples"),
+        Sample(t(2, 2, 3, 3, 4, layout="transposed"), t(2, 2, 2, 2, 2, layout="flipped"), padding=1),
+        Sample(t(1, 2, 3, 3, 3, dtype="float64"), t(2, 2, 2, 2, 2, dtype="float64")),
     ),
 )

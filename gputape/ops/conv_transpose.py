@@ -51,6 +51,8 @@ def _vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> tuple[Any, Any, An
     )
 
 
+_PLAIN: dict[str, Any] = dict(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
+
 register(
     name="conv_transpose_nd",
     doc="""Each input adds its multiple of the kernel to a window of the output, plus the bias of the channel:
@@ -68,7 +70,9 @@ input (N, C, *spatial), weight (C, out/groups, *kernel), bias (out,) or None, on
     samples=(
         Sample(t(2, 3, 4, 3), t(3, 2, 3, 2), t(2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), groups=1),
         Sample(t(2, 4, 3), t(4, 3, 2), None, stride=(3,), padding=((1, -2),), dilation=(1,), groups=2),
-        Sample(t(0, 2, 3), t(2, 3, 2), t(3), stride=(1,), padding=((0, 0),), dilation=(1,), groups=1),
+        Sample(t(0, 2, 3), t(2, 3, 2), t(3), **_PLAIN),
+        Sample(t(2, 3, 4, layout="strided"), t(3, 2, 3, layout="transposed"), t(2, layout="flipped"), **_PLAIN),
+        Sample(t(2, 3, 4, dtype="float64"), t(3, 2, 3, dtype="float64"), t(2, dtype="float64"), **_PLAIN),
     ),
     public=False,
 )
@@ -193,6 +197,9 @@ _register(
             t(1, 2, 2, 2, 3, 2), t(2, 2, 2, 1, 2, 2), t(2), stride=2, padding=(0, 0, 1, 0), why_="four spatial axes"
         ),
         Sample(t(3, 5), t(3, 2, 3)),
+        Sample(t(0, 3, 5), t(3, 2, 3), why_="no samples"),
+        Sample(t(2, 3, 5, layout="strided"), t(3, 2, 3, layout="transposed"), padding=1),
+        Sample(t(2, 3, 5, dtype="float64"), t(3, 2, 3, dtype="float64"), stride=2),
     ),
 )
 _register(
@@ -203,6 +210,7 @@ _register(
         Sample(t(2, 3, 4), t(3, 2, 3), padding=1, output_padding=1, dilation=2, why_="output_padding at stride 1"),
         Sample(t(3, 5), t(3, 2, 4), t(2), why_="unbatched"),
         Sample(t(0, 3, 5), t(3, 2, 2), why_="no samples"),
+        Sample(t(2, 3, 5, dtype="float64"), t(3, 2, 3, dtype="float64"), t(2, dtype="float64")),
         Sample(t(2, 3, 5, layout="strided"), t(3, 2, 3, layout="transposed"), stride=2),
     ),
 )
@@ -218,6 +226,8 @@ _register(
         Sample(t(3, 4, 3), t(3, 2, 2, 3), dilation=(2, 1), why_="unbatched"),
         Sample(t(2, 3, 4, 6, layout="transposed"), t(3, 2, 3, 3, layout="flipped"), t(2, layout="strided")),
         Sample(t(1, 1, 8, 9), t(1, 2, 3, 3), t(2), padding=1, why_="a large image"),
+        Sample(t(0, 3, 4, 4), t(3, 2, 2, 2), t(2), why_="no samples"),
+        Sample(t(2, 3, 3, 3, dtype="float64"), t(3, 2, 2, 2, dtype="float64"), t(2, dtype="float64")),
     ),
     (
         Perf(
@@ -235,5 +245,8 @@ _register(
     (
         Sample(t(2, 2, 2, 3, 2), t(2, 3, 2, 2, 3), t(3), stride=(1, 2, 1), padding=(0, 1, 1), output_padding=(0, 1, 0)),
         Sample(t(4, 2, 2, 2), t(4, 1, 2, 2, 2), t(2), groups=2, dilation=2, why_="unbatched"),
+        Sample(t(0, 2, 2, 2, 2), t(2, 3, 2, 2, 2), why_="no samples"),
+        Sample(t(2, 2, 2, 3, 2, layout="transposed"), t(2, 3, 2, 2, 2, layout="flipped"), padding=1),
+        Sample(t(1, 2, 2, 2, 2, dtype="float64"), t(2, 3, 2, 2, 2, dtype="float64"), stride=2),
     ),
 )

@@ -62,6 +62,7 @@ register(
         Sample(t(3), t(dtype="int64", fill="ones"), why_="one row"),
         Sample(t(0, 3), t(0, dtype="int64", fill="ints", low=0, high=3)),
         Sample(t(2, 3, 0), t(2, 0, dtype="int64", fill="ints", low=0, high=3)),
+        Sample(t(4, 3, dtype="float64"), t(4, dtype="int64", fill=(2, 0, 1, -100))),
     ),
     errors=(
         Bad(IndexRangeError, r"target\[1\] is 3.*3 classes", t(2, 3), t(2, dtype="int64", fill=(0, 3))),
@@ -85,6 +86,8 @@ register(
         Sample(t(4), t(4, dtype="int64", fill=(2, 0, 1, -100)), shape=(4, 3)),
         Sample(t(2, 4, layout="transposed"), t(2, 4, dtype="int32", fill="ints", low=0, high=3), shape=(2, 3, 4)),
         Sample(t(), t(dtype="int64", fill="ones"), shape=(3,)),
+        Sample(t(0), t(0, dtype="int64", fill="zeros"), shape=(0, 3)),
+        Sample(t(4, dtype="float64"), t(4, dtype="int64", fill=(2, 0, 1, -100)), shape=(4, 3)),
     ),
     public=False,
 )
@@ -239,6 +242,8 @@ register(
         Sample(t(2, 5, 3, 2), t(2, 3, 2, dtype="int32", fill="ints", low=0, high=4, layout="strided"), ignore_index=1),
         Sample(t(4, 3, fill="uniform", low=1e4, high=1e4 + 2), LABELS, why_="no overflow, no loss of precision"),
         Sample(t(4, 3, dtype="bfloat16"), LABELS),
+        Sample(t(0, 3), t(0, dtype="int64", fill="zeros"), reduction="sum", why_="no rows"),
+        Sample(t(4, 3, dtype="float64"), LABELS, label_smoothing=0.1),
     ),
     perf=(
         Perf(t(64, 10), t(64, dtype="int64", fill="ints", low=0, high=10), name_="mlp"),

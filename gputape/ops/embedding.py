@@ -94,6 +94,7 @@ register(
     samples=(
         Sample(ids(2, 7, high=5)),
         Sample(ids(7, high=5, dtype="int32"), num_classes=6),
+        Sample(ids(4, 6, high=5, layout="transposed"), num_classes=5),
         Sample(ids(high=3)),
         Sample(ids(0, high=1), num_classes=3),
     ),
@@ -107,13 +108,23 @@ register(
     torch="torch.nn.functional.one_hot",
 )
 
+
+def _one_hot_of_rule(input: Aval, *, num_classes: int) -> Aval:
+    need_index("one_hot_of", input=input)
+    return Aval((*input.shape, num_classes), "int64")
+
+
 register(
     name="one_hot_of",
     doc="one_hot with the number of classes known.",
     signature="input, num_classes",
     inputs=("input",),
-    rule=lambda input, *, num_classes: Aval((*input.shape, num_classes), "int64"),
-    samples=(Sample(ids(2, 7, high=5), num_classes=5), Sample(ids(0, high=1), num_classes=2)),
+    rule=_one_hot_of_rule,
+    samples=(
+        Sample(ids(2, 7, high=5), num_classes=5),
+        Sample(ids(0, high=1), num_classes=2),
+        Sample(ids(5, high=3, layout="strided"), num_classes=3),
+    ),
     batch=(0, 0),
     public=False,
 )

@@ -48,6 +48,7 @@ register(
         Sample(t(0, 3), ids(0, 3, high=1), dim=0),
         Sample(t(6, 4, layout="transposed"), ids(3, 4, high=6, layout="transposed"), dim=0),
         Sample(t(5, dtype="bool", fill="bool"), ids(3, high=5), dim=0),
+        Sample(t(5, 3, dtype="float64"), ids(2, 3, high=5), dim=0),
     ),
     errors=(
         Bad(IndexRangeError, "3 at .* size 3", t(2, 3), t(2, 1, dtype="int64", fill=3), dim=1),
@@ -108,6 +109,7 @@ register(
         Sample(t(3, 2), ids(0, high=1), t(4), dim=0),
         Sample(t(4, dtype="int64", fill="ints", high=9), ids(6, high=4), ids(6, high=9), dim=0),
         Sample(t(6, 4, layout="transposed"), ids(6, 4, high=6), t(6, 4, layout="transposed"), dim=0),
+        Sample(t(5, 3, dtype="float64"), ids(7, 3, high=5), t(7, 3, dtype="float64"), dim=0),
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5), these(0, 5), t(2), dim=0),
@@ -160,6 +162,9 @@ register(
         Sample(t(1, 3), ids(4, 2, high=3), dim=-1, why_="input broadcasts"),
         Sample(t(2, 3), ids(2, 4, high=6)),
         Sample(t(), ids(high=1), why_="a scalar"),
+        Sample(t(5, 3), ids(5, 0, high=1), dim=1, why_="no indices"),
+        Sample(t(6, 4, layout="transposed"), ids(2, 4, high=6, layout="strided"), dim=0),
+        Sample(t(5, 3, dtype="float64"), ids(5, 2, high=3), dim=1),
     ),
     errors=(
         Bad(ShapeError, "scalar", t(), ids(high=1), dim=0),

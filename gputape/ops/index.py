@@ -80,6 +80,7 @@ register(
         Sample(t(6, 4, layout="transposed"), ids(3, high=4), dim=1),
         Sample(t(5, 2, dtype="bfloat16"), ids(3, high=5), dim=0, grad_=False),
         Sample(t(5, dtype="bool", fill="bool"), ids(3, high=5, layout="strided"), dim=0),
+        Sample(t(5, 2, dtype="float64"), ids(3, high=5), dim=0),
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5, 3), these(0, 5), dim=0),
@@ -140,6 +141,7 @@ register(
         Sample(t(4, 2, dtype="int64", fill="ints", high=9), ids(5, high=4), ids(5, 2, high=9), dim=0),
         Sample(t(2, 2, fill=((0.0, 1.0),)), these(0), t(1, 2, fill=((float("nan"), 1.0),)), dim=0, grad_=False),
         Sample(t(6, 4, layout="transposed"), ids(3, high=4), t(6, 3, layout="transposed"), dim=1),
+        Sample(t(5, 2, dtype="float64"), ids(7, high=5), t(7, 2, dtype="float64"), dim=0),
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5, 3), these(0, 5), t(2, 3), dim=0),
@@ -159,6 +161,7 @@ register(
 
 
 def _wrap_index_rule(*indices: Aval, sizes: tuple[int, ...], op: str) -> Aval:
+    need_index(op, **{f"index array {k}": a for k, a in enumerate(indices)})
     return Aval(broadcast_shapes(op, *(a.shape for a in indices)), "int64")
 
 
@@ -174,6 +177,7 @@ register(
         Sample(ids(3, 1, low=-2, high=2), ids(4, low=-5, high=5, dtype="int32"), sizes=(2, 5), op="index"),
         Sample(ids(0, high=1), sizes=(0,), op="index"),
         Sample(ids(3, high=2, dtype="uint8"), ids(high=300), sizes=(2, 300), op="index"),
+        Sample(ids(4, 6, high=5, layout="transposed"), sizes=(5,), op="index"),
     ),
     public=False,
 )
@@ -232,6 +236,7 @@ register(
         Sample(t(5), ids(high=5)),
         Sample(t(5, 3), ids(0, high=1)),
         Sample(t(6, 4, layout="transposed"), ids(5, high=6), ids(5, high=4)),
+        Sample(t(5, 3, dtype="float64"), ids(7, low=-5, high=5)),
     ),
     errors=(
         Bad(IndexRangeError, "index: index 5 at .* size 5", t(5, 3), these(0, 5)),

@@ -113,9 +113,11 @@ register(
         Sample(t(0, 3), t(0, 3), dim=1),
         Sample(t(0), t(0)),
         Sample(t(3, dtype="float64"), t(3)),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, layout="flipped"), dim=-1),
     ),
     errors=(
         Bad(ShapeError, "array 1", t(2, 3), t(3)),
+        Bad(ArgumentError, "array 1 is None", t(2, 3), None),
         Bad(ShapeError, "dim=3 is out of range", t(2, 3), t(2, 3), dim=3),
         Bad(ArgumentError, "empty"),
     ),
@@ -144,11 +146,13 @@ register(
         Sample(t(), dims=0),
         Sample(t(0, 3), dims=1),
         Sample(t(4, 6, layout="transposed"), dims=1),
+        Sample(t(2, 3, dtype="float64"), dims=-1),
     ),
     errors=(
         Bad(ShapeError, "twice", t(2, 3), dims=(0, 0)),
         Bad(ShapeError, "out of range", t(2, 3), dims=(2,)),
     ),
+    perf=(Perf(t(64, 16, 28, 28), dims=(3,), name_="mirrored images"),),
     torch="torch.flip",
 )
 
@@ -192,6 +196,8 @@ register(
         Sample(t(5), shifts=(1, 1), dims=(0, 0)),
         Sample(t(), shifts=1),
         Sample(t(0, 3), shifts=1, dims=0),
+        Sample(t(4, 6, layout="transposed"), shifts=1),
+        Sample(t(5, 2, dtype="float64"), shifts=-2, dims=0),
     ),
     errors=(
         Bad(ArgumentError, "pair up", t(2, 3), shifts=(1, 2), dims=0),

@@ -133,6 +133,7 @@ register(
         Sample(t(5, 7, layout="expanded"), t(5, 3), t(7, 3), why_="dy of a sum"),
         Sample(t(0, 7), t(0, 3), t(7, 3)),
         Sample(t(2, 3, 7), t(2, 3, 0), t(7, 0)),
+        Sample(t(5, 7, dtype="float64"), t(5, 3, dtype="float64"), t(7, 3, dtype="float64")),
     ),
     perf=(
         Perf(t(64, 128), t(64, 784), t(128, 784), flops_=4 * 64 * 784 * 128, name_="mlp first"),

@@ -283,5 +283,6 @@ register(
         Bad(ArgumentError, "reduction='avg'", t(3), t(3), reduction="avg"),
         Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3, dtype="int64", fill="ones")),
     ),
+    perf=(Perf(t(1024, 128, **_PROBABILITY), t(1024, 128, **_PROBABILITY)),),
     torch="torch.nn.functional.binary_cross_entropy",
 )

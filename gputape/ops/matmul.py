@@ -150,6 +150,7 @@ register(
         Sample(t(5, 0), t(0)),
         Sample(t(0, 3), t(3)),
         Sample(t(4, 6, layout="transposed"), t(6, layout="strided")),
+        Sample(t(5, 3, dtype="float64"), t(3, dtype="float64")),
         Sample(t(3, 4, dtype="int64", fill="ints", low=-9, high=9), t(4, dtype="int64", fill="ints", high=9)),
     ),
     errors=(

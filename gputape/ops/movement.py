@@ -102,6 +102,7 @@ register(
         Sample(t(4, 6, layout="transposed"), shape=(24,), why_="no view expresses it"),
         Sample(t(2, 3, 4, layout="transposed"), shape=(6, 4), why_="no view expresses it"),
         Sample(t(5, 4, layout="strided"), shape=(2, 10), why_="a view of a strided array"),
+        Sample(t(6, 2, dtype="float64"), shape=(4, 3)),
     ),
     errors=(
         Bad(ShapeError, "24 elements", t(6, 4), shape=(5, 5)),
@@ -139,6 +140,7 @@ register(
         Sample(t(), dims=()),
         Sample(t(0, 3), dims=(1, 0)),
         Sample(t(4, 6, layout="strided"), dims=(1, 0)),
+        Sample(t(2, 3, dtype="float64"), dims=(1, 0)),
     ),
     errors=(
         Bad(ShapeError, "not an order", t(2, 3), dims=(0, 0)),
@@ -191,6 +193,7 @@ register(
         Sample(t(), size=(2, 2)),
         Sample(t(1, 3), size=(0, 3)),
         Sample(t(3, 1, layout="strided"), size=(3, 5)),
+        Sample(t(3, 1, dtype="float64"), size=(3, 5)),
     ),
     errors=(
         Bad(ShapeError, "does not expand", t(3, 2), size=(3, 4)),
@@ -202,6 +205,15 @@ register(
 
 # --- the same elements in the same places -----------------------------------------------------------------------------
 
+_SAME_SAMPLES = (
+    Sample(t(5, 3)),
+    Sample(t()),
+    Sample(t(0, 3)),
+    Sample(t(4, 6, layout="transposed")),
+    Sample(t(7, dtype="float64")),
+)
+_SAME_ERRORS = (Bad(ArgumentError, "input is None", None),)
+
 register(
     name="alias",
     doc="The same value as a node of its own, so that a gradient can be asked for at just this use. A view.",
@@ -210,7 +222,8 @@ register(
     rule=lambda input: input,
     view=lambda shape, strides: (0, strides),
     vjp=lambda F, at, dy: dy,
-    samples=(Sample(t(5, 3)), Sample(t()), Sample(t(0, 3)), Sample(t(4, 6, layout="transposed"))),
+    samples=_SAME_SAMPLES,
+    errors=_SAME_ERRORS,
 )
 
 register(
@@ -220,6 +233,7 @@ register(
     inputs=("input",),
     rule=lambda input: input,
     view=lambda shape, strides: (0, strides),
-    samples=(Sample(t(5, 3)), Sample(t()), Sample(t(0, 3))),
+    samples=_SAME_SAMPLES,
+    errors=_SAME_ERRORS,
     torch="torch.Tensor.detach",
 )

@@ -54,6 +54,7 @@ register(
         Sample(t(0, 3), pad=(1, 1, 0, 2)),
         Sample(t(3, dtype="int64", fill="ints", high=9), pad=(1, 1), value=7),
         Sample(t(4, 6, layout="transposed"), pad=(1, 0), value=float("inf"), grad_=False),
+        Sample(t(3, 2, dtype="float64"), pad=(1, 2), value=1 / 3),
     ),
     errors=(
         Bad(ShapeError, "two numbers per axis", t(5), pad=(1,)),
@@ -139,6 +140,8 @@ register(
         Sample(t(2, 5), pad=(-2, 3), mode="circular"),
         Sample(t(1, 1, 2, 3, 2), pad=(1, 1, 2, 1, 0, 1), mode="reflect"),
         Sample(t(0, 2, 3), pad=(1, 1), mode="replicate"),
+        Sample(t(4, 6, layout="transposed"), pad=(1, 2), mode="reflect"),
+        Sample(t(2, 5, dtype="float64", layout="strided"), pad=(2, 1), mode="circular"),
     ),
     errors=(
         Bad(ShapeError, "at most 4", t(2, 5), pad=(5, 0), mode="reflect"),

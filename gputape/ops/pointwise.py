@@ -283,6 +283,7 @@ register(
         Sample(t(), exponent=3),
         Sample(t(4, dtype="int64", fill="ints", low=-4, high=4), exponent=3),
         Sample(t(4, dtype="int64", fill="ints", low=1, high=4), exponent=0.5),
+        Sample(t(7, dtype="float64", **_POSITIVE), exponent=-1.5),
     ),
     errors=(
         Bad(ArgumentError, "pow: int64 to the power -1", t(3, dtype="int64", fill="ones"), exponent=-1),
@@ -401,7 +402,11 @@ register(
     saves=("input",),
     batch="pointwise",
     public=False,
-    samples=(Sample(t(5, 3, layout="expanded"), t(5, 3, layout="transposed"), min=-0.5, max=None),),
+    samples=(
+        Sample(t(5, 3, layout="expanded"), t(5, 3, layout="transposed"), min=-0.5, max=None),
+        Sample(t(0, 3), t(0, 3), min=0, max=1),
+        Sample(t(7, dtype="float64"), t(7, dtype="float64"), min=None, max=0.25),
+    ),
 )
 
 
@@ -431,11 +436,13 @@ register(
         Sample(t(), c=3),
         Sample(t(0), c=1.0),
         Sample(t(4, 6, layout="transposed"), c=0.0),
+        Sample(t(7, dtype="float64"), c=1 / 3),
     ),
     errors=(
         Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), c=2.0),
         Bad(DTypeError, "plain number", t(3), c="2"),
     ),
+    perf=(Perf(t(1024, 512), c=0.5),),
 )
 
 
@@ -460,8 +467,14 @@ register(
         Sample(t(5, 3, low=-9, high=9, fill="uniform"), dtype="int64", grad_=False),
         Sample(t(3, dtype="bool", fill="bool"), dtype="float32"),
         Sample(t(0), dtype="float64"),
+        Sample(t(4, 6, layout="transposed"), dtype="float64"),
+        Sample(t(3, 5, layout="strided", fill="ints", low=-9, high=9), dtype="int32", grad_=False),
     ),
     errors=(Bad(DTypeError, "complex64", t(3), dtype="complex64"),),
+    perf=(
+        Perf(t(1024, 512), dtype="bfloat16"),
+        Perf(t(64, 784, dtype="uint8", fill="ints", high=255), dtype="float32"),
+    ),
 )
 
 register(
@@ -480,5 +493,7 @@ register(
         Sample(t(3, 5, layout="strided")),
         Sample(t(7, dtype="float64")),
     ),
+    errors=(Bad(ArgumentError, "input is None", None),),
+    perf=(Perf(t(1024, 512, layout="transposed"), name_="a transposed matrix, packed"),),
     torch="torch.clone",
 )

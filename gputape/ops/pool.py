@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..aval import Aval
@@ -62,6 +63,8 @@ last NaN wins over all, padding never wins; a window without any element has -in
         Sample(t(2, 2, 4, 4, fill=_TIES), **_2X2, ceil_mode=False, grad_=False, why_="ties and NaN"),
         Sample(t(1, 1, 4, 4, fill=((-INF,),)), **_3X3, ceil_mode=False, grad_=False, why_="padding never wins"),
         Sample(t(0, 2, 4, 4), **_2X2, ceil_mode=False),
+        Sample(t(2, 3, 4, 6, fill="distinct", layout="transposed"), **_3X3, ceil_mode=False),
+        Sample(t(2, 2, 4, 4, fill="distinct", dtype="float64"), **_2X2, ceil_mode=False),
     ),
     public=False,
 )
@@ -81,6 +84,9 @@ dy and index (N, C, *positions), result (N, C, *spatial).""",
     samples=(
         Sample(t(1, 2, 2, 2), _INDEX, spatial=(4, 4), **_2X2),
         Sample(t(1, 2, 2, 2), _INDEX, spatial=(4, 4), **_3X3 | dict(padding=(0, 0), stride=(1, 1)), why_="overlaps"),
+        Sample(t(1, 2, 2, 2, layout="transposed"), replace(_INDEX, layout="strided"), spatial=(4, 4), **_2X2),
+        Sample(t(0, 2, 2, 2), replace(_INDEX, shape=(0, 2, 2, 2)), spatial=(4, 4), **_2X2),
+        Sample(t(1, 2, 2, 2, dtype="float64"), _INDEX, spatial=(4, 4), **_2X2),
     ),
     errors=(Bad(ShapeError, "differ", t(1, 2, 3, 2), _INDEX, spatial=(4, 4), **_2X2),),
     public=False,
@@ -95,7 +101,12 @@ register(
     vjp=lambda F, at, dy, index: (F.max_pool_nd_bwd(dy, index, at.ins[0].shape[2:], *_window_of(at)), None),
     saves=("index",),
     batch=(0, 0, 0),
-    samples=(Sample(t(1, 2, 4, 4), _INDEX, **_2X2),),
+    samples=(
+        Sample(t(1, 2, 4, 4), _INDEX, **_2X2),
+        Sample(t(1, 2, 4, 4, layout="transposed"), replace(_INDEX, layout="strided"), **_2X2),
+        Sample(t(0, 2, 4, 4), replace(_INDEX, shape=(0, 2, 2, 2)), **_2X2),
+        Sample(t(1, 2, 4, 4, dtype="float64"), _INDEX, **_2X2),
+    ),
     public=False,
 )
 
@@ -188,6 +199,8 @@ _register(
         Sample(t(2, 2, 9, fill="distinct"), kernel_size=3, stride=1, dilation=2, return_indices=True),
         Sample(t(2, 2, 1, fill="distinct"), kernel_size=3, stride=1, padding=1, why_="size 1"),
         Sample(t(0, 2, 4), kernel_size=2, why_="no samples"),
+        Sample(t(2, 3, 8, fill="distinct", layout="strided"), kernel_size=3, padding=1),
+        Sample(t(2, 2, 7, fill="distinct", dtype="float64"), kernel_size=2, ceil_mode=True),
         Sample(t(1, 1, 600, fill="distinct"), kernel_size=300, stride=150, return_indices=True, why_="many taps"),
     ),
 )
@@ -221,5 +234,8 @@ _register(
         Sample(t(2, 2, 4, 4, 4, fill="distinct"), kernel_size=2),
         Sample(t(2, 3, 5, 4, fill="distinct"), kernel_size=(2, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1)),
         Sample(t(1, 2, 3, 5, 3, fill="distinct"), kernel_size=2, ceil_mode=True, return_indices=True),
+        Sample(t(0, 2, 4, 4, 4), kernel_size=2, why_="no samples"),
+        Sample(t(2, 2, 3, 4, 4, fill="distinct", layout="transposed"), kernel_size=2),
+        Sample(t(2, 2, 4, 4, 4, fill="distinct", dtype="float64"), kernel_size=2),
     ),
 )

@@ -29,7 +29,12 @@ register(
     inputs=("input", "mat2"),
     rule=_exact("mm", 2, "two matrices"),
     compose=lambda F, input, mat2: F.mm_nd(input, mat2),
-    samples=(Sample(t(5, 3), t(3, 7)), Sample(t(0, 3), t(3, 2))),
+    samples=(
+        Sample(t(5, 3), t(3, 7)),
+        Sample(t(0, 3), t(3, 2)),
+        Sample(t(4, 6, layout="transposed"), t(6, 3, layout="strided")),
+        Sample(t(5, 3, dtype="float64"), t(3, 2, dtype="float64")),
+    ),
     errors=(
         Bad(ShapeError, "two matrices", t(2, 5, 3), t(3, 7)),
         Bad(ShapeError, "inner sizes 3 and 4", t(5, 3), t(4, 7)),
@@ -44,7 +49,12 @@ register(
     inputs=("input", "mat2"),
     rule=_exact("bmm", 3, "two batches of equally many matrices"),
     compose=lambda F, input, mat2: F.mm_nd(input, mat2),
-    samples=(Sample(t(2, 5, 3), t(2, 3, 7)), Sample(t(0, 5, 3), t(0, 3, 7))),
+    samples=(
+        Sample(t(2, 5, 3), t(2, 3, 7)),
+        Sample(t(0, 5, 3), t(0, 3, 7)),
+        Sample(t(2, 4, 3, layout="transposed"), t(2, 3, 5, layout="flipped")),
+        Sample(t(2, 5, 3, dtype="float64"), t(2, 3, 2, dtype="float64")),
+    ),
     errors=(
         Bad(ShapeError, "equally many", t(2, 5, 3), t(3, 3, 7)),
         Bad(ShapeError, "inner sizes 3 and 4", t(2, 5, 3), t(2, 4, 7)),
@@ -74,7 +84,12 @@ register(
     promotes=("input", "vec2"),
     rule=_outer_rule,
     compose=_outer,
-    samples=(Sample(t(5), t(3)), Sample(t(0), t(3)), Sample(t(4, dtype="float64"), t(2))),
+    samples=(
+        Sample(t(5), t(3)),
+        Sample(t(0), t(3)),
+        Sample(t(4, layout="strided"), t(3, layout="flipped")),
+        Sample(t(4, dtype="float64"), t(2)),
+    ),
     errors=(Bad(ShapeError, "two vectors", t(5, 1), t(3)),),
     torch="torch.outer",
 )
@@ -114,6 +129,8 @@ register(
         Sample(t(5, 7), t(5, 3), t(3, 7), beta=0.5, alpha=-2.0),
         Sample(t(5, 1), t(5, 0), t(0, 7), beta=2),
         Sample(t(2, fill=(float("nan"),)), t(1, 3), t(3, 2), beta=0, grad_=False, why_="the input is ignored"),
+        Sample(t(4, 6, layout="transposed"), t(4, 3, layout="strided"), t(3, 6, layout="transposed")),
+        Sample(t(2, dtype="float64"), t(5, 3, dtype="float64"), t(3, 2, dtype="float64"), alpha=0.1),
     ),
     errors=(
         Bad(ShapeError, "inner sizes 3 and 4", t(7), t(5, 3), t(4, 7)),

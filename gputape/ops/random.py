@@ -53,6 +53,7 @@ def check_p(name: str, p: float) -> None:
 
 
 STATE = t(2, dtype="int64", fill=(7, 3))
+_STRIDED = t(2, dtype="int64", fill=(7, 3), layout="strided")
 SAMPLES = (
     Sample(STATE, shape=(3, 7)),
     Sample(STATE, shape=5, offset=1, why_="starts inside a block"),
@@ -61,7 +62,7 @@ SAMPLES = (
     Sample(
         t(2, dtype="int64", fill=(-5, 2**34 + 2)), shape=(11,), offset=2, why_="the second word of seed and counter"
     ),
-    Sample(t(2, dtype="int64", fill=(7, 3), layout="strided"), shape=(1,)),
+    Sample(_STRIDED, shape=(1,)),
 )
 ERRORS = (
     Bad(DTypeError, "seed, counter", t(3, dtype="int64", fill="ones"), shape=(2,)),
@@ -191,7 +192,7 @@ register(
     signature="state, n, offset=0",
     inputs=("state",),
     rule=_permutation_rule,
-    samples=(Sample(STATE, n=11), Sample(STATE, n=1, offset=3), Sample(STATE, n=0)),
+    samples=(Sample(STATE, n=11), Sample(STATE, n=1, offset=3), Sample(STATE, n=0), Sample(_STRIDED, n=5)),
     errors=(
         Bad(ArgumentError, "n=-1", STATE, n=-1),
         Bad(DTypeError, "seed, counter", t(2), n=3),

@@ -131,6 +131,7 @@ register(
         Sample(t(4, 6, layout="transposed"), shape=(1, 6)),
         Sample(t(5, 37, 41), shape=(41,), why_="summed by matrix product"),
         Sample(t(37, 41), shape=(37, 1), why_="summed by matrix product"),
+        Sample(t(5, 3, dtype="float64"), shape=(3,)),
     ),
     errors=(Bad(ShapeError, "does not reduce", t(5, 3), shape=(5,)),),
     perf=(Perf(t(1024, 128), shape=(128,), name_="gpt bias gradient"),),
@@ -315,6 +316,7 @@ register(
         Bad(ShapeError, "out of range", t(5, 3), dim=2),
         Bad(DTypeError, "complex64", t(3), dim=0, dtype="complex64"),
     ),
+    perf=(Perf(t(1024, 512), dim=1), Perf(t(1024, 512), dim=0)),
     torch="torch.cumsum",
 )
 
@@ -327,5 +329,10 @@ register(
     rule=lambda dy, *, dim: dy,
     vjp=lambda F, at, g: F.cumsum(g, at.attrs["dim"]),
     public=False,
-    samples=(Sample(t(5, 3, layout="expanded"), dim=0), Sample(t(2, 3, 4), dim=1)),
+    samples=(
+        Sample(t(5, 3, layout="expanded"), dim=0),
+        Sample(t(2, 3, 4), dim=1),
+        Sample(t(0, 3), dim=0),
+        Sample(t(7, 2, dtype="float64"), dim=0),
+    ),
 )

@@ -64,6 +64,7 @@ register(
         Sample(t(0, 3), start=(0, 1), stop=(0, 2)),
         Sample(t(4, 6, layout="transposed"), start=(1, 2), stop=(4, 5)),
         Sample(t(5, 4, layout="flipped"), start=(1, 1), stop=(5, 4), step=(3, 2)),
+        Sample(t(5, 3, dtype="float64"), start=1, stop=None, step=2),
     ),
     errors=(
         Bad(ArgumentError, "gt.flip", t(5), start=None, stop=None, step=-1),
@@ -92,6 +93,7 @@ register(
         Sample(t(3, 5), shape=(7, 5), start=(1, 0), stop=(6, 5), step=(2, 1)),
         Sample(t(0), shape=(3,), start=(3,), stop=(3,), step=(1,)),
         Sample(t(2, 3, layout="transposed"), shape=(5, 3), start=(0, 0), stop=(5, 3), step=(3, 1)),
+        Sample(t(2, dtype="float64"), shape=(5,), start=(1,), stop=(4,), step=(2,)),
         Sample(t(), shape=(), start=(), stop=(), step=()),
     ),
     errors=(Bad(ShapeError, "not that slice", t(3), shape=(5,), start=(0,), stop=(2,), step=(1,)),),
@@ -153,6 +155,9 @@ register(
         Sample(t(5, 3), dim=0, start=1, length=3),
         Sample(t(5, 3), dim=-1, start=-2, length=2),
         Sample(t(5, 3), dim=0, start=5, length=0),
+        Sample(t(0, 3), dim=1, start=1, length=2),
+        Sample(t(4, 6, layout="transposed"), dim=1, start=2, length=3),
+        Sample(t(5, dtype="float64"), dim=0, start=1, length=2),
     ),
     errors=(
         Bad(ShapeError, "exceeds", t(5), dim=0, start=3, length=3),
@@ -186,7 +191,13 @@ register(
     canon=_select_canon,
     rule=_same,
     compose=_select,
-    samples=(Sample(t(5, 3), dim=0, index=2), Sample(t(2, 5, 3), dim=-2, index=-1), Sample(t(2, 0), dim=0, index=0)),
+    samples=(
+        Sample(t(5, 3), dim=0, index=2),
+        Sample(t(2, 5, 3), dim=-2, index=-1),
+        Sample(t(2, 0), dim=0, index=0),
+        Sample(t(4, 6, layout="transposed"), dim=1, index=3),
+        Sample(t(5, dtype="float64"), dim=0, index=1),
+    ),
     errors=(
         Bad(IndexRangeError, "index 5 is out of range", t(5, 3), dim=0, index=5),
         Bad(ArgumentError, "integer", t(5, 3), dim=0, index=1.5),
@@ -230,6 +241,8 @@ register(
         Sample(t(2, 3, 5), offset=2, dim1=-2, dim2=-1),
         Sample(t(2, 3, 5), dim1=2, dim2=0),
         Sample(t(3, 3), offset=7),
+        Sample(t(4, 6, layout="transposed"), offset=1),
+        Sample(t(3, 3, dtype="float64")),
         Sample(t(0, 3)),
     ),
     errors=(

@@ -40,7 +40,12 @@ register(
     rule=_unfold_rule,
     vjp=lambda F, at, dy: F.fold_nd(dy, at.ins[0].shape[2:], **at.attrs),
     batch=(0, 0),
-    samples=(Sample(t(2, 3, 4, 5), **_OPTIONS), Sample(t(0, 3, 4, 5), **_OPTIONS)),
+    samples=(
+        Sample(t(2, 3, 4, 5), **_OPTIONS),
+        Sample(t(0, 3, 4, 5), **_OPTIONS),
+        Sample(t(2, 3, 4, 5, layout="transposed"), **_OPTIONS),
+        Sample(t(2, 3, 4, 5, dtype="float64"), **_OPTIONS),
+    ),
     public=False,
 )
 register(
@@ -51,7 +56,12 @@ register(
     rule=_fold_rule,
     vjp=lambda F, at, dy: F.unfold_nd(dy, **{k: v for k, v in at.attrs.items() if k != "spatial"}),
     batch=(0, 0),
-    samples=(Sample(t(2, 3, 6, 3, 3), spatial=(4, 5), **_OPTIONS),),
+    samples=(
+        Sample(t(2, 3, 6, 3, 3), spatial=(4, 5), **_OPTIONS),
+        Sample(t(0, 3, 6, 3, 3), spatial=(4, 5), **_OPTIONS),
+        Sample(t(2, 3, 6, 3, 3, layout="transposed"), spatial=(4, 5), **_OPTIONS),
+        Sample(t(2, 3, 6, 3, 3, dtype="float64"), spatial=(4, 5), **_OPTIONS),
+    ),
     errors=(Bad(ShapeError, "does not hold", t(2, 3, 6, 2, 3), spatial=(4, 5), **_OPTIONS),),
     public=False,
 )
@@ -92,9 +102,21 @@ register(
     vjp=lambda F, at, dy, input, y: F.smooth_max_pool_nd_bwd(dy, input, y, **at.attrs),
     saves=("input", "y"),
     batch=(0, 0),
-    samples=(Sample(t(2, 2, 5), kernel_size=(3,), stride=(1,), beta=1.5),),
+    samples=(
+        Sample(t(2, 2, 5), kernel_size=(3,), stride=(1,), beta=1.5),
+        Sample(t(0, 2, 5), kernel_size=(3,), stride=(1,), beta=1.5),
+        Sample(t(2, 2, 5, layout="strided"), kernel_size=(3,), stride=(2,), beta=-2.0),
+        Sample(t(2, 2, 5, dtype="float64"), kernel_size=(3,), stride=(1,), beta=1.5),
+    ),
     public=False,
 )
+
+
+def _bwd_sample(n: int, **options: Any) -> Sample:
+    x, y = t(n, 2, 5, **options), t(n, 2, 3, **options)
+    return Sample(y, x, y, kernel_size=(3,), stride=(1,), beta=0.5)
+
+
 register(
     name="smooth_max_pool_nd_bwd",
     doc="""The gradient of `smooth_max_pool_nd`: dx = Σ over windows of dy·exp(β(x - y)).""",
@@ -105,7 +127,12 @@ register(
     vjp=_bwd_vjp,
     saves=("dy", "input", "y"),
     batch=(0, 0, 0, 0),
-    samples=(Sample(t(2, 2, 3), t(2, 2, 5), t(2, 2, 3), kernel_size=(3,), stride=(1,), beta=0.5),),
+    samples=(
+        _bwd_sample(2),
+        _bwd_sample(0),
+        _bwd_sample(2, layout="transposed"),
+        _bwd_sample(2, dtype="float64"),
+    ),
     public=False,
 )
 
@@ -149,6 +176,7 @@ integer or one per axis; beta finite and not 0, without gradient.""",
         Sample(t(1, 1, 4, 4, fill="distinct", low=-300, high=300), kernel_size=2, beta=7.0, grad_=False, why_="large"),
         Sample(t(2, 2, 4, 6, layout="transposed"), kernel_size=3, beta=0.5, stride=1),
         Sample(t(0, 2, 4, 4), kernel_size=2, beta=1.0),
+        Sample(t(2, 2, 4, 4, dtype="float64"), kernel_size=2, beta=1.0),
         Sample(t(1, 1, 2, 2, fill=((1.0, float("nan")),)), kernel_size=2, beta=1.0, grad_=False, why_="NaN stays"),
     ),
     errors=(

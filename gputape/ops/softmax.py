@@ -76,6 +76,7 @@ BWD_SAMPLES = (
     Sample(t(3, 0), t(3, 0), dim=1),
     Sample(t(4, 6, layout="strided"), t(4, 6, layout="transposed"), dim=1),
     Sample(t(4, 6, layout="expanded"), t(4, 6), dim=0, why_="dy of a sum"),
+    Sample(t(5, 3, dtype="float64"), t(5, 3, dtype="float64"), dim=1),
 )
 PERF = (
     Perf(t(16, 4, 64, 64), dim=-1, name_="gpt scores"),

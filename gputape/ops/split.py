@@ -57,6 +57,8 @@ register(
         Sample(t(2, 7), split_size_or_sections=[4, 0, 3], dim=-1),
         Sample(t(0, 3), split_size_or_sections=0),
         Sample(t(5), split_size_or_sections=9),
+        Sample(t(4, 6, layout="transposed"), split_size_or_sections=(1, 3)),
+        Sample(t(5, dtype="float64"), split_size_or_sections=3),
     ),
     errors=(
         Bad(ShapeError, "sum to 4", t(5), split_size_or_sections=(2, 2)),
@@ -94,6 +96,8 @@ register(
         Sample(t(2, 6), chunks=3, dim=-1),
         Sample(t(5), chunks=4, why_="fewer pieces than asked for"),
         Sample(t(0, 2), chunks=2),
+        Sample(t(4, 6, layout="transposed"), chunks=2, dim=1),
+        Sample(t(5, dtype="float64"), chunks=2),
     ),
     errors=(Bad(ArgumentError, "1 or more", t(5), chunks=0), Bad(ShapeError, "scalar", t(), chunks=1)),
     torch="torch.chunk",
@@ -113,7 +117,13 @@ register(
     canon=_unbind_canon,
     rule=lambda input, **attrs: input,
     compose=lambda F, input, *, dim: tuple(F.select(input, dim, k) for k in range(F.aval(input).shape[dim])),
-    samples=(Sample(t(3, 2)), Sample(t(2, 3), dim=-1)),
+    samples=(
+        Sample(t(3, 2)),
+        Sample(t(2, 3), dim=-1),
+        Sample(t(2, 0), why_="empty parts"),
+        Sample(t(4, 3, layout="transposed"), dim=1),
+        Sample(t(2, dtype="float64")),
+    ),
     errors=(Bad(ShapeError, "scalar", t()),),
     torch="torch.unbind",
 )

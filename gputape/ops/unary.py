@@ -29,6 +29,7 @@ POSITIVE_SAMPLES = (
     Sample(t(7, dtype="float64", **_POSITIVE)),
 )
 EDGES = Sample(t(6, fill=(0.0, -0.0, -1.0, NAN, INF, -INF)), grad_=False, why_="zeros, NaN, infinities")
+NONE_GIVEN = Bad(ArgumentError, "input is None", None)
 INTS = Sample(t(5, dtype="int64", fill="ints", low=1, high=5), why_="integers")
 
 
@@ -37,6 +38,7 @@ def unary(name: str, formula: str, vjp: Callable[..., Any] | None, **fields: Any
     fields = {
         "rule": lambda input: as_float(input),
         "samples": (*UNARY_SAMPLES, EDGES, INTS),
+        "errors": (NONE_GIVEN,),
         "torch": f"torch.{name}",
         "perf": (Perf(t(1024, 512), name_="gpt hidden"),),
         "signature": "input",
@@ -100,6 +102,7 @@ register(
     compose=lambda F, input: F.reciprocal(input),
     batch="pointwise",
     samples=POSITIVE_SAMPLES,
+    errors=(NONE_GIVEN,),
 )
 
 
