@@ -1,0 +1,197 @@
+"""Host side of the losses against class labels.
+
+On a GPU nothing on the host can look at the labels. The kernels give NaN for one out of range and read nothing there;
+to name it they will take a flag and the number of their node, as all index kernels do.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from ..aval import INTS, Aval
+from ..backend import scratch as _scratch
+from ..errors import IndexRangeError
+from ._steps import (
+    STEP_TYPES,
+    Step,
+    Tile,
+    around,
+    between,
+    choose_tile,
+    step_kernel,
+    steps,
+    variants,
+    walk,
+    walk_variants,
+)
+from ._sums import add_up
+from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .tiles import POINTWISE, cdiv
+
+ONE_PROGRAM = 16384  # losses that one program adds up
+
+
+def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int) -> Any:
+    """The labels, contiguous and int64. Emulated, those out of range are named as on the CPU."""
+    need_kernel(op, target, INTS)
+    if rt.stream.machine == "emulated":
+        wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
+        if wrong.any():
+            where = tuple(int(i) for i in np.argwhere(wrong)[0])
+            at = f"target[{', '.join(map(str, where))}]" if where else "target"
+            raise IndexRangeError(
+                f"{op}: {at} is {int(target[where])}, but there are {classes} classes. "
+                f"Use labels from 0 to {classes - 1}, or ignore_index."
+            )
+    return rt.packed(target if str(target.dtype) == "int64" else target.astype("int64"))
+
+
+# --- one element per row ----------------------------------------------------------------------------------------------
+
+
+def pick_class(rt: Any, y: Any, input: Any, target: Any, *, ignore_index: int) -> None:
+    need_kernel("pick_class", input)
+    _, n, inner = around(input.shape, min(1, input.ndim - 1))
+    labels = _labels(rt, "labels", target, ignore_index, n)
+    sizes = (y.size, np.int64(n), inner, np.int64(ignore_index))
+    launch(PICK, (cdiv(y.size, POINTWISE),), (y, rt.packed(input), labels, *sizes), rt.stream)
+
+
+def put_class(rt: Any, y: Any, input: Any, target: Any, *, shape: tuple[int, ...], ignore_index: int) -> None:
+    need_kernel("put_class", input)
+    outer, n, inner = around(shape, min(1, len(shape) - 1))
+    labels = _labels(rt, "labels", target, ignore_index, n)
+    tile = choose_tile(outer * inner, n, inner)
+    sizes, grid = _tiled(outer * inner, n, inner, tile)
+    arrays = (y, rt.packed(input), labels, *sizes, np.int64(ignore_index))
+    launch(_put(inner == 1, tile), grid, arrays, rt.stream)
+
+
+def _tiled(outputs: int, n: int, inner: int, tile: Tile) -> tuple[tuple[Any, ...], tuple[int]]:
+    """Sizes and grid of a kernel whose programs have one tile each."""
+    blocks = cdiv(n, tile[1])
+    return (outputs, np.int64(n), inner, blocks), (cdiv(outputs, tile[0]) * blocks,)
+
+
+PICK = triton("cross_entropy", "pick_class", BLOCK=POINTWISE)
+
+
+@cache
+def _put(last: bool, tile: Tile) -> Kernel:
+    return step_kernel("cross_entropy", "put_class", last, tile)
+
+
+# --- cross_entropy ----------------------------------------------------------------------------------------------------
+
+
+def _total_steps(rows: int, reduction: str) -> tuple[Step, ...]:
+    """Steps that add up losses and valid labels, kept as (2, rows): until one program can do the rest."""
+    if reduction == "none":
+        return steps((rows,), (0,))
+    return steps((2, rows), (1,))[:-1] if rows > ONE_PROGRAM else ()
+
+
+def _loss_buffers(input: Aval, target: Aval, *, reduction: str, **attrs: Any) -> list[Aval]:
+    rows = target.size
+    found = _total_steps(rows, reduction)
+    if reduction == "none":
+        return [Aval((rows,), "float32"), *between(found, "float32")]
+    return [Aval((2, rows), "float32"), *(Aval((2, s.groups), "float32") for s in found)]
+
+
+@_scratch(_loss_buffers)
+def cross_entropy_labels(
+    rt: Any,
+    y: Any,
+    peak: Any,
+    logsum: Any,
+    count: Any,
+    input: Any,
+    target: Any,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    scratch: list[Any],
+) -> None:
+    need_kernel("cross_entropy", input)
+    outer, n, inner = around(input.shape, 1)
+    labels = _labels(rt, "cross_entropy", target, ignore_index, n)
+    rows, (table, *parts) = outer * inner, scratch
+    loss, valid = (y, table) if reduction == "none" else (table[0], table[1])
+    chosen = walk(rows, n, inner)
+    grid = (cdiv(rows, chosen[2][0]),)
+    arrays = (loss, valid, peak, logsum, rt.packed(input), labels)
+    sizes = (rows, np.int64(n), inner, n, np.int64(ignore_index), float(label_smoothing))
+    launch(_forward(*chosen), grid, (*arrays, *sizes), rt.stream)
+    found = _total_steps(rows, reduction)
+    if reduction == "none":
+        add_up(rt, count, valid, found, parts)
+        return
+    if found:
+        add_up(rt, parts[-1], table, found, parts[:-1])
+        table = parts[-1]
+    kernel = _total(reduction == "mean")
+    launch(kernel, (1,), (y, count, table[0], table[1], table.shape[1]), rt.stream)
+
+
+def cross_entropy_labels_bwd(
+    rt: Any,
+    dx: Any,
+    dy: Any,
+    input: Any,
+    target: Any,
+    peak: Any,
+    logsum: Any,
+    count: Any,
+    *,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> None:
+    need_kernel("cross_entropy", input)
+    outer, n, inner = around(input.shape, 1)
+    labels = _labels(rt, "cross_entropy", target, ignore_index, n)
+    rows = outer * inner
+    tile = choose_tile(rows, n, inner)
+    sizes, grid = _tiled(rows, n, inner, tile)
+    arrays = (dx, *(rt.packed(x) for x in (dy, input)), labels, *(rt.packed(x) for x in (peak, logsum)), count)
+    scalars = (np.int64(ignore_index), int(reduction == "mean"), float(label_smoothing))
+    launch(_backward(reduction == "none", inner == 1, tile), grid, (*arrays, *sizes, *scalars), rt.stream)
+
+
+@cache
+def _forward(whole: bool, last: bool, tile: Tile) -> Kernel:
+    return step_kernel("cross_entropy", "cross_entropy", last, tile, WHOLE=whole)
+
+
+@cache
+def _total(mean: bool) -> Kernel:
+    return triton("cross_entropy", "cross_entropy_total", divisible=("n",), warps=8, MEAN=mean, BLOCK=2048)
+
+
+@cache
+def _backward(per_row: bool, last: bool, tile: Tile) -> Kernel:
+    return step_kernel("cross_entropy", "cross_entropy_bwd", last, tile, PER_ROW=per_row)
+
+
+def _variants() -> list[Variant]:
+    found, stat, label = [], "*float32", "*int64"
+    for dtype in FLOATS:
+        x, sizes = f"*{dtype}", ("int32", "int64", "int32", "int32")
+        for loss in dict.fromkeys((x, stat)):
+            found += walk_variants(_forward, (loss, stat, stat, stat, x, label, *STEP_TYPES, "int64", "float32"))
+        for per_row in (False, True):
+            types = (x, x, x, label, stat, stat, stat, *sizes, "int64", "int32", "float32")
+            found += variants(partial(_backward, per_row), types)
+        found += variants(_put, (x, x, label, *sizes, "int64"))
+        for wide in (True, False):
+            found += [Variant(_total(mean), (x, stat, stat, stat, "int32"), wide) for mean in (True, False)]
+            found.append(Variant(PICK, (x, x, label, "int32", "int64", "int32", "int64"), wide))
+    return found
+
+
+VARIANTS = tuple(_variants())
