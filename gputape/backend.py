@@ -282,9 +282,10 @@ def aval_of(array: Any) -> Aval:
     if found is None:
         name = DTYPE_NAME.get(array.dtype)
         if name is None:
-            raise DTypeError(
-                f"array: elements of type {array.dtype} are not supported. Convert to one of {', '.join(NP_DTYPE)}."
-            )
+            remedy = f"Convert to one of {', '.join(NP_DTYPE)}"
+            if array.dtype.newbyteorder("=") in DTYPE_NAME:
+                remedy = "Convert to this machine's byte order: array.astype(array.dtype.newbyteorder('='))"
+            raise DTypeError(f"array: elements of type {array.dtype} are not supported. {remedy}.")
         if len(_avals) >= 16384:
             _avals.clear()
         found = _avals[key] = Aval(array.shape, name)
@@ -300,31 +301,43 @@ def as_array(value: Any, dtype: str | None = None) -> np.ndarray:
     if type(value) is np.ndarray:
         array = value
     elif isinstance(value, np.ndarray | np.generic):
+        if isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask:
+            raise DTypeError(
+                f"array: a masked array of shape {value.shape}; its mask would be lost. Fill it, with value.filled(0)."
+            )
         array = np.asarray(value)
     elif isinstance(value, bool | int | float):
         if isinstance(value, float) and dtype == "float64":
             return np.array(value)  # not rounded to float32 on the way
-        array = np.array(value, NP_DTYPE["bool" if isinstance(value, bool) else _scalar_dtype(value)])
+        array = _from_number(value)
     elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         array = np.from_dlpack(value)
     else:
         array = _from_sequence(value, dtype == "float64")
-    if dtype is not None and array.dtype != NP_DTYPE[dtype]:
-        array = array.astype(NP_DTYPE[dtype])
     if array.dtype not in DTYPE_NAME:
         aval_of(array)  # raises with the list of dtypes
+    if dtype is not None and array.dtype != NP_DTYPE[dtype]:
+        array = _thread.run(array.astype, NP_DTYPE[dtype])
     return array
 
 
-def _scalar_dtype(value: int | float) -> str:
-    return "float32" if isinstance(value, float) else "int64"
+def _from_number(value: bool | int | float) -> np.ndarray:
+    kind = "bool" if isinstance(value, bool) else "float32" if isinstance(value, float) else "int64"
+    try:
+        return _thread.run(np.array, value, NP_DTYPE[kind])
+    except OverflowError:
+        raise DTypeError(
+            f"array: the integer {value} does not fit int64. Pass a float, or a smaller integer."
+        ) from None
 
 
 def _from_sequence(value: Any, exact: bool = False) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except ValueError as e:
-        raise DTypeError(f"array: {value!r:.80} is not rectangular ({e}). Pass rows of equal length.") from e
+    except (ValueError, TypeError, RuntimeError) as e:
+        if isinstance(value, list | tuple):
+            raise DTypeError(f"array: {value!r:.80} is not rectangular ({e}). Pass rows of equal length.") from e
+        raise DTypeError(f"array: a {type(value).__name__} cannot be read ({e}). Pass a NumPy array.") from e
     if array.dtype == object or array.dtype.kind not in "biufV":
         raise DTypeError(f"array: {type(value).__name__} {value!r:.80} is not numeric. Pass an array or numbers.")
     if not exact and array.dtype == np.float64 and isinstance(value, list | tuple) and not _holds_float64(value):

@@ -7,9 +7,10 @@ from typing import Any
 
 from . import backend as _backend
 from .aval import Aval
+from .errors import DTypeError
 from .functions import Execute, Functions, Lazy, lift_arrays, make_callable
 from .registry import Op, get, on_register
-from .variable import ACTIVE, Operators, unwrap
+from .variable import ACTIVE, Operators
 
 
 class _Eager(Execute):
@@ -29,7 +30,8 @@ class _Eager(Execute):
         return super().outputs(op, self.lift(op, inputs), values)
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return lift_arrays(tuple([unwrap(x) for x in inputs]))
+        # `value`, not the memory itself: views must not let the caller write a parameter
+        return lift_arrays(tuple([x.value if isinstance(x, Operators) else x for x in inputs]))
 
 
 EAGER = _Eager()
@@ -50,9 +52,14 @@ def updates() -> Functions:
 def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
     """Record the op if a recording is active, else compute it."""
     rec = ACTIVE.get()
-    if rec is None:
-        return EAGER.run(op, inputs, values)
-    return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
+    try:
+        if rec is None:
+            return EAGER.run(op, inputs, values)
+        return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
+    except DTypeError as e:
+        if not str(e).startswith("array: "):
+            raise
+        raise DTypeError(f"{op.name}: {str(e)[7:]}") from e.__cause__
 
 
 def call(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -82,7 +89,7 @@ def method(op: Op) -> Any:
 
 
 class _Generated(dict[str, Any]):
-    """Op name → `gt.<name>`, made when first asked for; `GputapeError` if there is no such op."""
+    """Op name → `gt.<name>`, made when first asked for; `ArgumentError` if there is no such op."""
 
     def __missing__(self, name: str) -> Any:
         made = self[name] = make_callable(get(name), "", "_dispatch", {"_dispatch": dispatch})

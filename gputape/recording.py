@@ -191,7 +191,8 @@ class Recording(Functions):
             {parameter or Var: gradient}. With `wrt`, every entry of it, zeros where `out` does not depend on it.
 
         Raises:
-            TapeError: `out` is not of this recording, the recording is consumed, or a parameter was updated since.
+            TapeError: `out` is not of this recording or (without `wrt`) requires no gradient, the recording is
+                consumed, or a parameter was updated since.
             ShapeError: `out` is not a scalar and no seed is given, or the seed has another shape.
         """
         if type(out) is not Var or out.rec is not self:
@@ -204,6 +205,11 @@ class Recording(Functions):
             )
         aval = check_out("backward", self.nodes, out.id, seed)
         check_stale("backward", self.nodes, out.id, self._cell_nodes)
+        if wrt is None and not out.requires_grad:
+            raise TapeError(
+                f"backward: the output depends on nothing that requires a gradient ({out.node.op}, {out.node.line}). "
+                "Compute it from parameters or gt.leaf(array), not inside gt.no_grad() or from detached values."
+            )
         targets = self._targets(wrt)
         if ACTIVE.get() is self:
             grads = self._backward_append(out, aval, seed)
@@ -224,7 +230,7 @@ class Recording(Functions):
             leaves = [(var, var.id) for var in (ref() for ref in self._leaves) if var is not None]
             return cells + leaves
         out: list[tuple[Any, int]] = []
-        for x in [wrt] if isinstance(wrt, Operators) else wrt:
+        for x in wrt if isinstance(wrt, Iterable) and not isinstance(wrt, Operators) else [wrt]:
             if isinstance(x, Cell) and x in self._cells:
                 out.append((x, self._cells[x][1]))
             elif isinstance(x, Cell):
@@ -276,8 +282,8 @@ class Recording(Functions):
                 ]
             )
 
-        self._consumed = not self.retain
         dy = seed_array(F, "backward", aval, unwrap(seed))
+        self._consumed = not self.retain
         grads = sweep(F, nodes, out.id, dy, saved, None if self.retain else keep)
         if not self.retain:
             for node in nodes:  # what leaves and unreached nodes still held

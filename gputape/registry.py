@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from .aval import Aval, promote
-from .errors import ArgumentError, GputapeError, UnsupportedError
+from .errors import ArgumentError, UnsupportedError
 from .samples import Bad, Perf, Sample
 
 
@@ -156,6 +156,7 @@ class Op:
     def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
         if None in avals:
             self._refuse_none(avals)
+        values = tuple(map(_plain, values))
         attrs = dict(zip(self.attrs, values, strict=True))
         casts = self._casts(avals)
         if casts is not None:
@@ -255,6 +256,13 @@ def _rebuild(name: str, ins: tuple, outs: tuple, attrs: dict[str, Any], values: 
     return get(name).at(ins, values)
 
 
+def _plain(value: Any) -> Any:
+    """An option with the numbers in it as Python's own (np.int64(2) → 2)."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
 def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
 
@@ -291,7 +299,7 @@ def register(**fields: Any) -> Op:
 
 
 def get(name: str) -> Op:
-    """The card of that name; `GputapeError` with the nearest names if there is none."""
+    """The card of that name; `ArgumentError` with the nearest names if there is none."""
     try:
         return _ops[name]
     except KeyError:
@@ -299,7 +307,7 @@ def get(name: str) -> Op:
 
         near = difflib.get_close_matches(str(name), _ops, 3)
         hint = f"Did you mean {' or '.join(near)}?" if near else "`gputape ops` lists them."
-        raise GputapeError(f"registry: there is no op {name!r}. {hint}") from None
+        raise ArgumentError(f"registry: there is no op {name!r}. {hint}") from None
 
 
 def ops() -> Iterator[Op]:

@@ -15,7 +15,7 @@ from . import backend as _backend
 from .aval import Aval
 from .backward import check_out, seed_array, seed_error, sweep
 from .errors import TapeError
-from .functions import Execute, Functions, needs_copy
+from .functions import NUMBERS, Execute, Functions, needs_copy
 from .node import (
     Node,
     NodeId,
@@ -30,7 +30,7 @@ from .node import (
     read_only,
     source_of_caller,
 )
-from .registry import Op, get, ops
+from .registry import Op, get
 
 
 class Tape:
@@ -72,7 +72,7 @@ class Tape:
             DTypeError: the value is not numeric.
         """
         array = _backend.as_array(value)
-        if copy and isinstance(value, np.ndarray):
+        if copy and type(value) not in NUMBERS:
             array = np.array(array, order="C")
         aval = _backend.aval_of(array)
         node = Node(leaf_at(aval), (), (array,), requires_grad and aval.is_float, source_of_caller(2), next_uid())
@@ -213,7 +213,7 @@ class Tape:
             (the longer tape, {node id: id of its gradient}).
         """
         self._node("backward_nodes", out)
-        F = Append(self)
+        F = Append(self, "backward_nodes")
         if seed is None:
             aval = check_out("backward_nodes", self._store.nodes, out, None)
             seed = F.const(1, aval.dtype)

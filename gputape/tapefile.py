@@ -25,6 +25,9 @@ def save(tape: Tape, path: str | Path) -> None:
     """Write every node and value to a safetensors file, with the nodes as JSON in its metadata.
 
     16-bit floats that NumPy lacks are stored by their bits. Cells are not followed: their values are stored.
+
+    Raises:
+        CheckpointError: the file cannot be written.
     """
     tensors, rows = {}, []
     for i, node in enumerate(tape):
@@ -43,7 +46,10 @@ def save(tape: Tape, path: str | Path) -> None:
                 "line": node.line,
             }
         )
-    save_file(tensors, path, metadata={"format": FORMAT, "nodes": json.dumps(rows)})
+    try:
+        save_file(tensors, path, metadata={"format": FORMAT, "nodes": json.dumps(rows)})
+    except (SafetensorError, OSError) as e:
+        raise CheckpointError(f"save: cannot write {path} ({e}). Choose another folder.") from e
 
 
 def load(path: str | Path) -> Tape:
@@ -103,6 +109,8 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
         TapeError: an id is not that of a leaf.
         ShapeError: a value has another shape.
     """
+    if not isinstance(values, Mapping):
+        raise TapeError(f"replay: {values!r:.60} is not a mapping. Pass {{leaf id: new value}}.")
     for i in values:
         if tape.node(i).op != "leaf":
             raise TapeError(f"replay: node {i} is {tape.node(i).op}, not a leaf. Give new values for leaves only.")

@@ -64,6 +64,8 @@ class TapeM(Generic[T]):
         Raises:
             GputapeError: what the failing op raised.
         """
+        if tape is not None and not isinstance(tape, Tape):
+            raise TapeError(f"run: a {type(tape).__name__} is not a Tape. Pass a Tape, or nothing for an empty one.")
         return _run(self, Tape() if tape is None else tape)
 
     def eval(self, tape: Tape | None = None) -> T:
@@ -218,7 +220,11 @@ def _run(program: TapeM[Any], tape: Tape) -> tuple[Any, Tape]:
                         waiting.pop()
                         value = stop.value
                         continue
-                    program = _program(found, "yield")
+                    try:
+                        program = _program(found, "yield")
+                    except TapeError as e:  # for the program to handle at its yield
+                        error = e
+                        continue
                     break
                 waiting.pop()
                 if type(top) is Tape:

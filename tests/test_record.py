@@ -218,3 +218,36 @@ def test_user_lines_are_known():
         y = gt.tanh(x)
     assert tape.node(y).line.split(":")[0].endswith("test_record.py")
     assert tape.node(x).line.split(":")[0].endswith("test_record.py")
+
+
+def test_a_refused_backward_consumes_nothing():
+    with gt.record() as tape:
+        x = gt.leaf(np.ones(2, "f"))
+        y = x * 3
+    for seed in (np.ones(3), "text", np.ones(2) * 1j):
+        with pytest.raises(gt.GputapeError):
+            tape.backward(y, seed=seed)
+    with pytest.raises(gt.TapeError, match="wrt holds 3"):
+        tape.backward(y, wrt=3, seed=np.ones(2))
+    np.testing.assert_array_equal(tape.backward(y, seed=np.ones(2))[x], [3, 3])
+
+
+def test_a_loss_without_gradients_is_refused():
+    w = gt.Cell(np.ones(2, "f"), requires_grad=True, name="w")
+    with gt.record() as tape:
+        with gt.no_grad():
+            loss = gt.sum(w * w)
+        other = gt.sum(gt.detach(w))
+    for out in (loss, other):
+        with pytest.raises(gt.TapeError, match=r"backward: .* requires a gradient .*test_record\.py"):
+            tape.backward(out)
+    assert tape.backward(loss, wrt=[w])[w].tolist() == [0, 0]
+
+
+def test_views_of_parameters_outside_recordings_cannot_be_written():
+    w = gt.Cell(np.ones((2, 3), "f"), requires_grad=True)
+    with gt.record():
+        v = gt.leaf(np.ones(6, "f"))
+    for view in (gt.reshape(w, (6,)), w.T, w[0], gt.reshape(v, (2, 3))):
+        with pytest.raises(ValueError, match="read-only"):
+            view[0] = 5.0

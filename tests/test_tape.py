@@ -235,3 +235,61 @@ def test_op_reaches_the_registry_with_its_own_signature():
 def test_execute_is_the_living_definition():
     F = Execute(gt.backend.backend("cpu"))
     np.testing.assert_array_equal(F.add(np.float32([1]), np.float32([2])), [3])
+
+
+BAD_ARRAYS = {
+    "another byte order": (np.ones(2, ">f4"), "another byte order|byte order"),
+    "complex": (np.ones(2, "c8"), "complex64 are not supported"),
+    "objects": (np.array([1, None]), "object are not supported"),
+    "masked": (np.ma.masked_array([1.0, 2.0], [True, False]), "mask would be lost"),
+    "too large": (2**63, "9223372036854775808 does not fit int64"),
+    "ragged": ([[1], [2, 3]], "not rectangular"),
+    "text": ("abc", "not numeric"),
+    "None": (None, "None"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ARRAYS)
+def test_what_is_no_array_is_refused_by_the_name_of_the_op(kind):
+    value, match = BAD_ARRAYS[kind]
+    with pytest.raises((gt.DTypeError, gt.ArgumentError), match=rf"^exp: .*({match})"):
+        gt.exp(value)
+    with gt.record(), pytest.raises((gt.DTypeError, gt.ArgumentError), match=rf"^mul: .*({match})"):
+        gt.mul(gt.leaf(np.ones(2, "f")), value)
+    with pytest.raises(gt.DTypeError, match=match):
+        Tape().leaf(value)
+
+
+def test_a_leaf_owns_its_memory_whatever_it_was_made_of():
+    cell, base = gt.Cell(np.ones(3, "f")), np.ones(3, "f")
+
+    class Exporter:  # such as a torch tensor
+        def __array__(self, dtype=None, copy=None):
+            return base
+
+    for source, change in ((cell, lambda: cell.assign(cell + 1)), (Exporter(), lambda: base.fill(7))):
+        tape, x = Tape().leaf(source)
+        change()
+        np.testing.assert_array_equal(tape.value(x), np.ones(3))
+
+
+def test_seeds_of_the_wrong_kind_are_refused():
+    tape, x = Tape().leaf(np.ones(2, "f"))
+    with pytest.raises(gt.DTypeError, match="complex"):
+        tape.backward(x, np.ones(2) * 1j)
+    with pytest.raises(gt.TapeError, match="^backward_nodes: 'x' is not a node id"):
+        tape.backward_nodes(x, "x")
+    with pytest.raises(gt.TapeError, match="replay: None is not a mapping"):
+        tape.replay(None)
+    with pytest.raises(ValueError, match="no op 'expp'. Did you mean exp"):
+        tape.op("expp", x)
+
+
+def test_options_may_be_numbers_of_numpy():
+    x = np.arange(6, dtype="f").reshape(2, 3)
+    np.testing.assert_array_equal(gt.sum(x, dim=np.int64(0)), x.sum(0))
+    np.testing.assert_array_equal(gt.reshape(x, (np.int64(3), -1)), x.reshape(3, 2))
+    np.testing.assert_array_equal(gt.clamp(x, np.float32(1), np.int32(2)), x.clip(1, 2))
+    tape, a = Tape().leaf(x)
+    tape, y = tape.op("sum", a, dim=np.int64(1))
+    assert type(tape.node(y).attrs["dim"][0]) is int

@@ -72,3 +72,9 @@ def test_damaged_and_foreign_files_are_refused(made, tmp_path):
     save_file({"w": np.ones(3)}, path)
     with pytest.raises(gt.CheckpointError, match="not a saved tape"):
         Tape.load(path)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours(tmp_path):
+    tape, _ = Tape().leaf(1.0)
+    with pytest.raises(gt.CheckpointError, match="save: cannot write"):
+        tape.save(tmp_path / "no" / "folder")

@@ -214,3 +214,22 @@ def test_helpers_for_short_scripts():
         sgd([1.0], loss_of, [], 0.1, 1)
     with pytest.raises(gt.ArgumentError, match="lr is nan"):
         sgd([1.0], loss_of, [([1.0], [1.0])], float("nan"), 1)
+
+
+def test_a_yield_of_no_program_can_be_caught_where_it_stands():
+    @do
+    def program():
+        try:
+            yield 3
+        except gt.TapeError as e:
+            return str(e)
+
+    assert "got 3, which is not a TapeM" in program().eval(Tape())
+
+
+def test_only_a_tape_can_be_run_on():
+    with gt.record() as recording:
+        pass
+    for wrong in (recording, "tape", 3):
+        with pytest.raises(gt.TapeError, match=f"run: a {type(wrong).__name__} is not a Tape"):
+            TapeM.pure(1).run(wrong)
