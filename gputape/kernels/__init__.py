@@ -13,7 +13,8 @@ from ..backend import Backend, Call
 from ..registry import At
 from . import runtime
 
-MACHINERY = ("gate", "launch", "runtime", "tiles")  # modules of this folder that hold no host functions
+# modules of this folder that hold no host functions
+MACHINERY = ("expression", "formulas", "gate", "generated", "launch", "layout", "runtime", "tiles")
 
 
 class KernelBackend(Backend):

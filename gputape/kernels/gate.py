@@ -136,7 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"architectures {unknown} are not supported; choose from {ARCHS}")
     chosen = [v for v in variants() if options.kernel in v.kernel.name]
-    tasks = [(v, arch) for arch in archs for v in chosen[ARCHS.index(arch) % options.every :: options.every]]
+    tasks = [
+        (v, arch)
+        for arch in archs
+        for v in chosen[ARCHS.index(arch) % options.every :: options.every]
+        if not v.archs or arch in v.archs
+    ]
     os.environ.pop("TRITON_INTERPRET", None)  # a parent that emulates may have set it
     try:
         from .machine import mode

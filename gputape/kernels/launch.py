@@ -85,12 +85,14 @@ class Variant:
         types: one per run-time argument: "*float32" for a pointer, "int32", "int64" or "float32" for a scalar.
         wide: whether the promises of `kernel.divisible` hold.
         tensor_cores: whether matrix instructions must appear in the machine code.
+        archs: the architectures that the compile gate compiles it for; () for all.
     """
 
     kernel: Kernel
     types: tuple[str, ...]
     wide: bool = True
     tensor_cores: bool = False
+    archs: tuple[int, ...] = ()
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
@@ -111,5 +113,6 @@ def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: A
 
 @cache
 def _runner(machine: str, route: str) -> Callable[..., None]:
-    module = "cubin" if machine == "cuda" else {"triton": "interpreter", "cuda": "host_build"}[route]
+    emulator = {"triton": "interpreter", "cuda": "host_build"}[route]
+    module = {"cuda": "cubin", "listing": "listing"}.get(machine, emulator)
     return import_module(f"{__package__}.machine.{module}").run

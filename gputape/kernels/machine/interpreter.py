@@ -139,6 +139,10 @@ def _interpreter() -> Any:
     def convert(src: Any, kind: Any, *rounding: Any) -> Any:
         return TensorHandle(src.data.astype(np_dtype(kind)), kind.scalar)
 
+    def splat(kind: Any, arg: Any) -> Any:
+        """Triton's own takes the type of a scalar comparison for that of what was compared."""
+        return TensorHandle(np.full(kind.shape, arg.data.reshape(-1)[0], np_dtype(kind)), kind.scalar)
+
     plain_fp_to_fp, plain_dot = builder.create_fp_to_fp, builder.create_dot
 
     def fp_to_fp(src: Any, kind: Any, rounding: Any) -> Any:
@@ -160,6 +164,7 @@ def _interpreter() -> Any:
     builder.create_masked_load, builder.create_masked_store = masked_load, masked_store
     builder.create_atomic_rmw, builder.create_atomic_cas = atomic_rmw, _no_cas
     builder.create_barrier = lambda: builder.accesses.barrier()
+    builder.create_splat = splat
     builder.cast_impl, builder.create_fp_to_fp, builder.create_dot = convert, fp_to_fp, dot
     builder.get_bf16 = lambda value: TensorHandle(np.array([value], ml_dtypes.bfloat16), tl.bfloat16)
     _patch_index(interpreter)
