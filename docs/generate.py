@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from gputape import registry
+from gputape import registry, utils
 from gputape.page import PAGE
 
 HERE = Path(__file__).parent
@@ -47,6 +47,10 @@ def names_page() -> str:
     lines.append("| `backwardScalar` | `backward(out, seed)` | `tape.backward(loss)` | `loss.backward()` |")
     lines += [f"| `{name}` | `{name}` | – | – |" for name in ("run", "eval", "exec")]
     lines += ["| `getTape` | `TapeM.get()` | – | – |", "| `setTape` | `TapeM.set(tape)` | – | – |"]
+    lines += ["", "## Helpers for short scripts (`gputape.utils`)", "", "| name | what it does |", "|---|---|"]
+    for name in utils.__all__:
+        doc = (getattr(utils, name).__doc__ or "").partition(".\n")[0].replace("\n    ", " ").strip().rstrip(".")
+        lines.append(f"| `{name}` | {doc} |")
     return "\n".join(lines) + "\n"
 
 

@@ -235,14 +235,27 @@ def current() -> Backend:
         return found
     global _default
     if _default is None:
-        _default = backend(os.environ.get("GPUTAPE_DEVICE") or _detect())
+        name = os.environ.get("GPUTAPE_DEVICE")
+        _default = backend(name) if name else _detected()
     return _default
 
 
-def _detect() -> str:
-    """cuda if an NVIDIA device is visible, else cpu."""
-    visible = os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
-    return "cuda" if visible else "cpu"
+def _detected() -> Backend:
+    """cuda if an NVIDIA device is visible, else cpu. One that is visible but unusable is an error."""
+    if not nvidia_visible():
+        return backend("cpu")
+    try:
+        return backend("cuda")
+    except BackendError as e:
+        raise BackendError(
+            f"device: an NVIDIA device is visible but cannot be used ({e}) "
+            "Run `gputape doctor`, or set GPUTAPE_DEVICE=cpu."
+        ) from e
+
+
+def nvidia_visible() -> bool:
+    """Whether the NVIDIA driver shows a device to this process."""
+    return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
 
 
 class device(contextlib.AbstractContextManager["device"]):

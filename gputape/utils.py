@@ -12,6 +12,8 @@ from .errors import ArgumentError, DataError, ShapeError, TapeError
 from .tape import Tape
 from .tapem import TapeM, do
 
+__all__ = ["const", "mean_loss", "param", "read_grad", "read_scalar", "read_value", "sgd"]
+
 
 def read_scalar(tape: Tape, i: int, tag: str = "read_scalar") -> float:
     """The value of node `i`, which must have shape (), as a Python float; errors start with `tag`."""
