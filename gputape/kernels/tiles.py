@@ -41,16 +41,28 @@ def row_groups(rows: int) -> tuple[int, int]:
     return max(cdiv(rows, per_group), 1), per_group
 
 
-def matmul(m: int, n: int, dtype: str) -> tuple[int, int, int, int, int]:
-    """(rows, columns, depth, warps, stages) of the output tile of a matrix product."""
-    large = m >= 128 and n >= 128
-    return MATMUL[dtype == "float32", large]
+def fits(size: int, block: int) -> bool:
+    """Whether blocks pad `size` hardly more than the next multiple of 16 does, which is the least there is."""
+    return cdiv(size, block) * block * 12 <= cdiv(size, 16) * 16 * 13
 
 
-# Without tensor cores (float32 as IEEE has it) a thread holds its share of the tile in registers: smaller tiles.
+def matmul(m: int, n: int, batch: int, kind: str) -> tuple[int, int, int, int, int]:
+    """(rows, columns, depth, warps, stages) of the output tile of `batch` matrix products.
+
+    A large tile loads less per product, a small one pads less and leaves work for more multiprocessors.
+    """
+    for tile in MATMUL[kind]:
+        rows, columns = tile[:2]
+        programs = cdiv(m, rows) * cdiv(n, columns) * batch
+        if fits(m, rows) and fits(n, columns) and (rows < 128 or programs >= 96):
+            return tile
+    return MATMUL[kind][-1]
+
+
+# "16-bit", or for float32 "tf32" or "ieee". Without tensor cores (float32 as IEEE has it) a thread holds its share of
+# the tile in registers: smaller tiles.
 MATMUL = {
-    (False, False): (32, 32, 64, 4, 3),
-    (False, True): (128, 128, 64, 8, 3),
-    (True, False): (32, 32, 16, 4, 2),
-    (True, True): (64, 64, 16, 8, 4),
+    "16-bit": ((128, 128, 64, 8, 3), (64, 64, 32, 4, 4), (32, 32, 32, 4, 4), (64, 16, 32, 4, 4), (16, 16, 32, 4, 4)),
+    "tf32": ((128, 128, 32, 8, 3), (64, 64, 32, 4, 3), (16, 16, 32, 4, 3)),
+    "ieee": ((64, 64, 16, 8, 4), (32, 32, 16, 4, 2), (16, 16, 16, 4, 2)),
 }

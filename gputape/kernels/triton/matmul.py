@@ -9,6 +9,7 @@ def mm_nd(
     y_ptr,  # out (batch, M, N) contiguous
     a_ptr,  # in (batch, M, K), or (batch, K, M) in memory if A_TRANSPOSED; rows row_a elements apart
     b_ptr,  # in (batch, K, N), or (batch, N, K) in memory if B_TRANSPOSED; rows row_b elements apart
+    bias_ptr,  # in (N), unused unless has_bias
     M,
     N,
     K,
@@ -16,11 +17,13 @@ def mm_nd(
     row_b,
     batch_a,  # 64-bit, like batch_b: elements from one matrix of the batch to the next; 0 repeats one matrix
     batch_b,
+    has_bias,
     A_TRANSPOSED: tl.constexpr,
     B_TRANSPOSED: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    INPUT_PRECISION: tl.constexpr,
 ):
     # 64-bit scalars lead to the first row of the tile; offsets inside a tile stay 32-bit, which saves registers.
     tiles_n = tl.cdiv(N, BLOCK_N)
@@ -57,9 +60,11 @@ def mm_nd(
         k_inside = k < K - start
         a = tl.load(a_ptr + a_at, mask=m_inside[:, None] & k_inside[None, :], other=0.0)
         b = tl.load(b_ptr + b_at, mask=k_inside[:, None] & n_inside[None, :], other=0.0)
-        total = tl.dot(a, b, total, input_precision="ieee")
+        total = tl.dot(a, b, total, input_precision=INPUT_PRECISION)
         a_ptr += a_step
         b_ptr += b_step
+    bias = tl.load(bias_ptr + first_n + n, mask=n_inside & (has_bias != 0), other=0.0)
+    total += bias.to(tl.float32)[None, :]
     y_ptr += (batch * M + first_m) * N + first_n
     y_at = m[:, None] * N + n[None, :]
     tl.store(y_ptr + y_at, total.to(y_ptr.dtype.element_ty), mask=m_inside[:, None] & n_inside[None, :])
