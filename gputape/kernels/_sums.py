@@ -30,32 +30,34 @@ def moments_kernel(plain: bool, last: bool, tile: Tile) -> Kernel:
 
 
 def moment_buffers(shape: tuple[int, ...], dim: tuple[int, ...]) -> list[Aval]:
-    """Squares and means between the steps of `moments`."""
-    return [a for a in between(steps(shape, dim), "float32") for _ in range(2)]
+    """Squares, means and rests between the steps of `moments`."""
+    return [a for a in between(steps(shape, dim), "float32") for _ in range(3)]
 
 
 def moments(
     rt: Any,
     y: Any,
     mean: Any,
+    rest: Any,
     x: Any,
     dim: tuple[int, ...],
     divisor: float,
     partial: Sequence[Any],
     root: bool = False,
 ) -> None:
-    """y = Σ (x - mean)² / divisor (its root if asked for), and the mean, over the axes `dim` of a contiguous x.
+    """y = Σ (x - mean)² / divisor (its root if asked for), the mean, and what the rounded mean lacks.
 
-    Each step but the first merges means and squares of groups of equal size (the last one may be smaller).
+    Over the axes `dim` of a contiguous x. Each step but the first merges the results of groups of equal size (the last
+    one may be smaller).
     """
     found = steps(x.shape, dim)
-    outs = [*zip(partial[::2], partial[1::2], strict=True), (y, mean)]
-    full, last, square = 1, 1, x
-    for k, (s, (out, means)) in enumerate(zip(found, outs, strict=True)):
-        final = out is y
+    outs = [tuple(partial[k : k + 3]) for k in range(0, len(partial), 3)] + [(y, mean, rest)]
+    full, last, inputs = 1, 1, (x, x, x)
+    for k, (s, made) in enumerate(zip(found, outs, strict=True)):
+        final = s is found[-1]
         scalars = (float(full), float(last), divisor if final else 1.0, int(root and final))
-        kernel = moments_kernel(k == 0, s.last, s.tile)
-        launch(kernel, s.grid, (out, means, x, square, *s.sizes, *scalars), rt.stream)
+        launch(moments_kernel(k == 0, s.last, s.tile), s.grid, (*made, *inputs, *s.sizes, *scalars), rt.stream)
         last = (s.n - (s.groups - 1) * s.group - 1) * full + last
         full = s.group * full if s.groups > 1 else last
-        x, square = means, out
+        square, means, rests = made
+        inputs = (means, rests, square)

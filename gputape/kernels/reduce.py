@@ -84,7 +84,7 @@ def sum_to(rt: Any, y: Any, input: Any, *, shape: tuple[int, ...], scratch: Sequ
 
 def _var_buffers(input: Aval, *, dim: tuple[int, ...], **attrs: Any) -> list[Aval]:
     means = Aval((steps(input.shape, dim)[-1].outputs,), "float32")
-    return [means, *moment_buffers(input.shape, dim)]
+    return [means, means, *moment_buffers(input.shape, dim)]
 
 
 @_scratch(_var_buffers)
@@ -104,8 +104,8 @@ def std(
 def _var(rt: Any, op: str, y: Any, x: Any, dim: tuple[int, ...], correction: float, buffers: list[Any]) -> None:
     need_kernel(op, x)
     divisor = float(max(_count(x.shape, dim) - correction, 0))
-    means, *parts = buffers
-    moments(rt, y, means, rt.packed(x), dim, divisor, parts, root=op == "std")
+    means, rests, *parts = buffers
+    moments(rt, y, means, rests, rt.packed(x), dim, divisor, parts, root=op == "std")
 
 
 # --- logarithms of sums, running sums ---------------------------------------------------------------------------------
@@ -161,11 +161,11 @@ def _variants() -> list[Variant]:
         tiles = INTEGER_TILES if x in INTEGERS else TILES
         found += variants(sum_kernel, (f"*{y}", f"*{x}", *STEP_TYPES, "float32"), tiles)
     for x, y in PAIRS:
-        types = (f"*{y}", "*float32", f"*{x}", f"*{x}", *STEP_TYPES, *("float32",) * 3, "int32")
+        types = (f"*{y}", "*float32", "*float32", *(f"*{x}",) * 3, *STEP_TYPES, *("float32",) * 3, "int32")
         found += variants(partial(moments_kernel, True), types)
         found += variants(_logsumexp, (f"*{y}", f"*{x}", *STEP_TYPES))
     for y in FLOATS:
-        types = (f"*{y}", *("*float32",) * 3, *STEP_TYPES, *("float32",) * 3, "int32")
+        types = (f"*{y}", *("*float32",) * 5, *STEP_TYPES, *("float32",) * 3, "int32")
         found += variants(partial(moments_kernel, False), types)
     ends = ((True, _CUMSUM_ROWS), (False, _CUMSUM_COLUMNS))
     for x in FLOATS + INTEGERS:

@@ -65,7 +65,9 @@ def sums(
 def moments(
     y_ptr,  # out (outputs, groups) float: Σ (x - mean)² / divisor, or its root
     mean_ptr,  # out (outputs, groups) float32
+    rest_ptr,  # out (outputs, groups) float32: what the rounded mean lacks
     x_ptr,  # in (outer, n, inner): values if PLAIN, else float32 means of `full` values each (the last of `last`)
+    x_rest_ptr,  # in, of x's shape, float32: what those means lack; unused if PLAIN
     square_ptr,  # in, of x's shape, float32: Σ (value - mean)² of those values; unused if PLAIN
     outputs,
     n,
@@ -117,17 +119,22 @@ def moments(
             rests += centred
             squares += centred * centred
         else:
+            centred += tl.load(x_rest_ptr + at, mask=inside, other=0.0)
+            x_rest_ptr += step
             count = tl.where(element == rest - start - 1, last, full)[None, :]
             rests += centred * count
             squares += centred * centred * count + tl.load(square_ptr + at, mask=inside, other=0.0)
             square_ptr += step
         walk += step
-    shift = tl.sum(rests, axis=1)
-    square = tl.sum(squares, axis=1) - shift * shift / size
+    total_rest = tl.sum(rests, axis=1)
+    square = tl.sum(squares, axis=1) - total_rest * total_rest / size
     y = tl.where(square < 0, 0.0, square) / divisor  # in this direction NaN stays NaN
     y = tl.where(root != 0, tl.sqrt(y), y)
     to = out.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
-    tl.store(mean_ptr + to, mean + shift / size, mask=out_inside)
+    shift = total_rest / size
+    rounded = mean + shift
+    tl.store(mean_ptr + to, rounded, mask=out_inside)
+    tl.store(rest_ptr + to, shift - (rounded - mean), mask=out_inside)
     tl.store(y_ptr + to, y.to(y_ptr.dtype.element_ty), mask=out_inside)
 
 
