@@ -108,7 +108,7 @@ def _at(op: Op, sample: Sample) -> At | None:
     """The op at the sample's avals; None if it refuses them. Inputs of several dtypes are cast first, as in a call."""
     known = [Aval(x.shape, x.dtype) for x in _arrays(sample)]
     avals = [
-        Aval(x.shape, x.dtype) if isinstance(x, T) else None if x is None else Aval((), number_dtype(x, known))
+        Aval(x.shape, x.dtype) if isinstance(x, T) else None if x is None else Aval((), number_dtype(op, x, known))
         for x in sample.inputs
     ]
     if not op.variadic:

@@ -31,7 +31,7 @@ class _Eager(Execute):
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         # `value`, not the memory itself: views must not let the caller write a parameter
-        return lift_arrays(tuple([x.value if isinstance(x, Operators) else x for x in inputs]))
+        return lift_arrays(op, tuple([x.value if isinstance(x, Operators) else x for x in inputs]))
 
 
 EAGER = _Eager()

@@ -102,7 +102,7 @@ class Execute(Functions):
         return call((a, b))[0]
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return lift_arrays(inputs)
+        return lift_arrays(op, inputs)
 
     def aval(self, handle: Any) -> Aval:
         return _backend.aval_of(handle)
@@ -122,14 +122,14 @@ def needs_copy(at: At, x: Any) -> bool:
     return at.op.view(x.shape, tuple([s // item for s in x.strides]), **at.attrs) is None  # type: ignore[misc]
 
 
-def lift_arrays(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def lift_arrays(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arrays of whatever was passed; Python numbers take the dtype of the arrays beside them, as in PyTorch."""
     if all(type(x) is _np_array for x in inputs):
         return inputs
     arrays = [x if x is None or type(x) in NUMBERS else _backend.as_array(x) for x in inputs]
     if any(type(x) in NUMBERS for x in arrays):
         avals = [_backend.aval_of(x) for x in arrays if x is not None and type(x) not in NUMBERS]
-        arrays = [_backend.as_array(x, number_dtype(x, avals)) if type(x) in NUMBERS else x for x in arrays]
+        arrays = [_backend.as_array(x, number_dtype(op, x, avals)) if type(x) in NUMBERS else x for x in arrays]
     return tuple(arrays)
 
 
@@ -137,14 +137,16 @@ _np_array = _backend.np.ndarray
 NUMBERS = (bool, int, float)
 
 
-def number_dtype(number: Any, avals: list[Aval]) -> str:
+def number_dtype(op: Op, number: Any, avals: list[Aval]) -> str:
     """The dtype a Python number takes beside arrays: theirs, unless its category (bool, integer, float) is higher."""
-    from .aval import category, promote
+    from .aval import FLOATS, category, promote
 
     own = "bool" if type(number) is bool else "int64" if type(number) is int else "float32"
     if not avals:
         return own
     common = promote(*avals)
+    if op.inexact and common not in FLOATS:
+        return "float32"
     return common if category(common) >= category(own) else own
 
 

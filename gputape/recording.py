@@ -132,7 +132,7 @@ class Recording(Functions):
         lifted = [x if x is None or type(x) in NUMBERS else self._lift(x) for x in inputs]
         if any(type(x) in NUMBERS for x in lifted):
             avals = [x.aval for x in lifted if type(x) is Var]
-            lifted = [self.const(x, number_dtype(x, avals)) if type(x) in NUMBERS else x for x in lifted]
+            lifted = [self.const(x, number_dtype(op, x, avals)) if type(x) in NUMBERS else x for x in lifted]
         return tuple(lifted)
 
     def _lift(self, x: Any) -> Var:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .aval import Aval, promote
+from .aval import FLOATS, Aval, promote
 from .errors import ArgumentError, UnsupportedError
 from .samples import Bad, Perf, Sample
 
@@ -33,6 +33,7 @@ class Op:
         returns: how many of the outputs the user gets; the rest are kept for backward (mean, argmax, logsumexp).
         nullable: names of the inputs without a default that may still be None.
         promotes: names of the inputs that are brought to their common dtype first, by visible `cast` nodes.
+        inexact: whether that common dtype is float32 where all are integers (a quotient).
         canon: `(*avals, **attrs) -> attrs`; negative axes, None and integers standing for tuples resolved.
             Must be idempotent.
         rule: `(*avals, **attrs) -> Aval | tuple of (Aval | None)`, one per output. Pure; the only author of output
@@ -63,6 +64,7 @@ class Op:
     outputs: tuple[str, ...] = ("y",)
     returns: int = 1
     promotes: tuple[str, ...] = ()
+    inexact: bool = False
     nullable: tuple[str, ...] = ()
     canon: Callable[..., dict[str, Any]] | None = None
     rule: Callable[..., Any] | None = None
@@ -189,9 +191,11 @@ class Op:
             return None
         joined = [a is not None and (self.variadic or p in self.promotes) for a, p in zip(avals, self._names(avals))]
         mixed = [a for a, j in zip(avals, joined, strict=True) if j]
-        if len({a.dtype for a in mixed}) <= 1:
+        common = promote(*mixed) if mixed else ""
+        if self.inexact and common not in FLOATS:
+            common = "float32"
+        if all(a.dtype == common for a in mixed):
             return None
-        common = promote(*mixed)
         return tuple(common if j and a.dtype != common else None for a, j in zip(avals, joined, strict=True))
 
     def _names(self, avals: tuple[Any, ...]) -> tuple[str, ...]:

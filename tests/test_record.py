@@ -251,3 +251,16 @@ def test_views_of_parameters_outside_recordings_cannot_be_written():
     for view in (gt.reshape(w, (6,)), w.T, w[0], gt.reshape(v, (2, 3))):
         with pytest.raises(ValueError, match="read-only"):
             view[0] = 5.0
+
+
+def test_a_quotient_of_integers_takes_any_number():
+    pixels = np.uint8([0, 128, 255])
+    for result in (gt.div(pixels, 256), gt.div(pixels, np.int32(256)), recorded(lambda: gt.leaf(pixels) / 256)):
+        np.testing.assert_array_equal(result, np.float32([0, 0.5, 255 / 256]))
+    np.testing.assert_array_equal(gt.div(300, np.int8([1, -2])), np.float32([300, -150]))
+    assert gt.pow(np.uint8([1, 2]), 300).tolist() == [1, 0]
+
+
+def recorded(f):
+    with gt.record():
+        return f().value

@@ -105,7 +105,7 @@ def pow_scalar(xp: Any, y: Any, input: Any, *, exponent: int | float) -> None:
         if exponent != 2:
             xp.multiply(y, input if exponent == 3 else y, out=y, dtype=y.dtype)
     elif y.dtype.kind != "f" or input.dtype.kind != "f":
-        xp.power(input, exponent, out=y, dtype=y.dtype)
+        xp.power(input, xp.asarray(exponent).astype(y.dtype), out=y, dtype=y.dtype)
     elif abs(exponent) == 0.5:
         xp.sqrt(input, out=y)
         if exponent < 0:

@@ -283,7 +283,7 @@ def _group_norm_rule(input: Aval, weight: Aval | None, bias: Aval | None, *, num
             f"group_norm: {channels} channels (input {input.shape}) do not split into num_groups={num_groups}. "
             "Choose a divisor."
         )
-    if input.size and input.size == input.shape[0] * num_groups:
+    if input.size and input.size == num_groups:  # as PyTorch: a batch of single values passes, and gives 0
         raise ShapeError(
             f"group_norm: more than 1 value per group is needed, got an input of shape {input.shape} and "
             f"num_groups={num_groups}. Use fewer groups."
@@ -315,10 +315,11 @@ register(
         Sample(t(2, 4, 4, 6, layout="transposed"), t(4), t(4), num_groups=4),
         Sample(t(2, 4, 3, dtype="float64"), num_groups=2),
         Sample(t(0, 4, 3), t(4), num_groups=2, why_="no samples"),
+        Sample(t(3, 4, 1), t(4), t(4), num_groups=4, why_="one value per group"),
     ),
     errors=(
         Bad(ShapeError, "do not split", t(2, 6, 5), num_groups=4),
-        Bad(ShapeError, "more than 1 value per group", t(2, 6), num_groups=6),
+        Bad(ShapeError, "more than 1 value per group", t(1, 6), num_groups=6),
         Bad(ArgumentError, "num_groups=0", t(2, 6, 5), num_groups=0),
         Bad(ShapeError, r"weight has shape \(3,\)", t(2, 6, 5), t(3), num_groups=3),
     ),

@@ -149,6 +149,7 @@ binary(
     "input / other, the true quotient: integers give float32; x/0 is ±inf, 0/0 NaN",
     _div_vjp,
     rule=_div_rule,
+    inexact=True,
     saves=("other", "y"),
     samples=(
         Sample(t(5, 3), t(5, 3, fill="uniform", low=0.5, high=2)),
