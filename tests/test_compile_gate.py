@@ -53,7 +53,15 @@ def test_cuda_kernels_compile_for_every_architecture():
 
 def test_every_host_module_lists_its_variants():
     listed = {v.kernel.name for v in gate.variants()}
-    assert {"relu", "relu_bwd", "layer_norm", "layer_norm_bwd_input", "mm_nd", "max_pool2d", "max_pool2d_bwd"} <= listed
+    assert {
+        "relu__vv",
+        "add__n1_n1_01",
+        "layer_norm",
+        "layer_norm_bwd_input",
+        "mm_nd",
+        "max_pool2d",
+        "max_pool2d_bwd",
+    } <= listed
     assert len(set(gate.variants())) == len(list(gate.variants()))
 
 
@@ -82,7 +90,7 @@ def test_gate_refuses_an_unknown_architecture():
 
 def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
     env = COMPILED | {"GPUTAPE_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "gputape.kernels.gate", "--arch", "80", "--kernel", "relu_bwd", "--jobs", "1"]
+    command = [sys.executable, "-m", "gputape.kernels.gate", "--arch", "80", "--kernel", "add__vvv", "--jobs", "1"]
     first, second = (subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0, first.stdout + first.stderr
     files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
@@ -92,7 +100,8 @@ def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
 
 FAKE_LAUNCH = """
 import numpy as np
-from gputape.kernels import activation, pool, runtime
+from gputape.kernels import generated, layout, pool, runtime
+from gputape.kernels.expression import Chain, Step
 from gputape.kernels.launch import launch
 from gputape.kernels.machine import cubin
 
@@ -101,6 +110,7 @@ class Pointer:
 class Array:
     def __init__(self, ptr, dtype): self.data, self.dtype = Pointer(ptr), np.dtype(dtype)
 
+RELU = generated.kernel(Chain("relu", ("f",), (Step("relu", (0,)),), ((1, "f"),)), layout.plan((8,), [(1,), (1,)]))
 calls = []
 def load(found):
     return (lambda *args, **options: calls.append((found, args, options))), found
@@ -108,9 +118,9 @@ cubin._load = load
 stream = runtime.CudaStream(90)
 y, x = Array(256, "float32"), Array(512, "float32")
 for n, arrays in ((4096, (y, x)), (4097, (y, x)), (4096, (y, Array(516, "float32"))), (4096, (y, x))):
-    launch(activation.RELU, (n // 1024 + 1,), (*arrays, np.int64(n)), stream)
+    launch(RELU, (n // 1024 + 1,), (*arrays, np.int64(n)), stream)
 launch(pool._kernel("max_pool2d", "float32"), (3,), (y, Array(64, "int32"), x, np.int64(9), *range(12)), stream)
-launch(activation.RELU, (0,), (), stream)
+launch(RELU, (0,), (), stream)
 
 wide, narrow, odd, again, pooled = calls
 assert len(stream.functions) == 3 and again[0] is wide[0] and narrow[0] is odd[0] is not wide[0]
@@ -119,7 +129,7 @@ assert size == (5, 1, 1) and block == (128, 1, 1) and options == {"shared_mem": 
 assert values[:2] == (y.data, x.data) and type(values[2]) is np.int64 and values[3:] == (None, None)
 assert [type(v) for v in pooled[1][2][3:]] == [np.int64] + [np.int32] * 12 and pooled[0].name == "max_pool2d"
 try:
-    launch(activation.RELU, (1,), (y, x, 2**31), stream)
+    launch(RELU, (1,), (y, x, 2**31), stream)
 except Exception as e:
     assert "does not fit in int32" in str(e), e
 else:

@@ -21,7 +21,8 @@ pytest.importorskip("triton", reason="triton is not installed: nothing is emulat
 
 import gputape as gt
 from gputape import kernels
-from gputape.kernels import activation, matmul, norm, pool, runtime
+from gputape.kernels import generated, layout, matmul, norm, pool, runtime
+from gputape.kernels.expression import Chain, Step
 from gputape.kernels.launch import Kernel, cuda, launch
 from gputape.kernels.machine import host_build
 from gputape.kernels.machine.memory import GUARD, KernelFault, Memory
@@ -55,6 +56,7 @@ def mutant(tmp_path, monkeypatch):
     return make
 
 
+RELU = generated.kernel(Chain("relu", ("f",), (Step("relu", (0,)),), ((1, "f"),)), layout.plan((8,), [(1,), (1,)]))
 HEAD = "import triton\nimport triton.language as tl\n\n@triton.jit\n"
 
 
@@ -69,12 +71,12 @@ def one(module, name, **constants):
 def run_relu(rt, module, n=1500):
     x = np.linspace(-1, 1, n, dtype=np.float32)
     y = rt.empty(x.shape, x.dtype)
-    launch(one(module, "relu", BLOCK=1024), (2,), (y, x, np.int64(n)), rt.stream)
+    launch(one(module, RELU.name, BLOCK=1024), (2,), (y, x, np.int64(n)), rt.stream)
     return y, np.maximum(x, 0)
 
 
 def test_the_unchanged_kernel_passes(rt, mutant):
-    y, expected = run_relu(rt, mutant("triton/activation.py"))
+    y, expected = run_relu(rt, mutant(RELU.text))
     np.testing.assert_array_equal(y, expected)
 
 
@@ -84,28 +86,28 @@ def test_the_unchanged_kernel_passes(rt, mutant):
         (
             "inside = at < n",
             "inside = at < n + 1",
-            r"relu.*program \(1, 0, 0\) loads element 1500 of 'x_ptr', which has elem",
+            r"relu.*program \(1, 0, 0\) loads element 1500 of 'x0_ptr', which has elem",
         ),
-        ("inside = at < n", "inside = at >= 0", r"loads element \d+ of 'x_ptr'"),
-        ("x_ptr + at, mask=inside", "x_ptr + at - 1, mask=inside", r"loads element -1 of 'x_ptr'"),
+        ("inside = at < n", "inside = at >= 0", r"loads element \d+ of 'x0_ptr'"),
+        ("x0_ptr + at, mask=inside", "x0_ptr + at - 1, mask=inside", r"loads element -1 of 'x0_ptr'"),
         (
             "* BLOCK + tl",
             "* (BLOCK - 1) + tl",
-            r"stores element 1023 of 'y_ptr', which was stored by program \(.*\) in the",
+            r"stores element 1023 of 'y0_ptr', which was stored by program \(.*\) in the",
         ),
-        ("tl.store(y_ptr + at,", "tl.store(y_ptr + at * 0,", r"stores element 0 of 'y_ptr', which was stored by"),
-        ("tl.load(x_ptr + at,", "tl.load(y_ptr + (n - 1 - at),", r"'y_ptr', which was (loaded|stored) by"),
-        ("tl.store(y_ptr + at,", "tl.store(x_ptr + (n - 1 - at),", r"'x_ptr', which was (loaded|stored) by"),
+        ("tl.store(y0_ptr + at,", "tl.store(y0_ptr + at * 0,", r"stores element 0 of 'y0_ptr', which was stored by"),
+        ("tl.load(x0_ptr + at,", "tl.load(y0_ptr + (n - 1 - at),", r"'y0_ptr', which was (loaded|stored) by"),
+        ("tl.store(y0_ptr + at,", "tl.store(x0_ptr + (n - 1 - at),", r"'x0_ptr', which was (loaded|stored) by"),
     ],
     ids=["edge", "no mask", "before the start", "tile edge", "one cell", "reads the output", "writes the input"],
 )
 def test_a_planted_bug_in_relu_is_named(rt, mutant, old, new, message):
     with pytest.raises(KernelFault, match=message):
-        run_relu(rt, mutant("triton/activation.py", old, new))
+        run_relu(rt, mutant(RELU.text, old, new))
 
 
 def test_a_tile_that_is_skipped_leaves_nan(rt, mutant):
-    y, _ = run_relu(rt, mutant("triton/activation.py", "* BLOCK + tl", "* (BLOCK + 8) + tl"))
+    y, _ = run_relu(rt, mutant(RELU.text, "* BLOCK + tl", "* (BLOCK + 8) + tl"))
     assert np.isnan(y[1024:1032]).all() and not np.isnan(y[:1024]).any()
 
 
@@ -364,9 +366,9 @@ def test_fresh_memory_is_poisoned(rt):
 
 
 def test_an_empty_grid_runs_nothing_and_a_huge_one_is_refused(rt):
-    launch(activation.RELU, (0,), (), rt.stream)
+    launch(RELU, (0,), (), rt.stream)
     with pytest.raises(gt.BackendError, match="an axis beyond 65535"):
-        launch(activation.RELU, (1, 65536), (), rt.stream)
+        launch(RELU, (1, 65536), (), rt.stream)
 
 
 def test_launches_of_several_threads_do_not_mix():

@@ -1,6 +1,6 @@
 """The fast path: host functions of the GPU kernels, one per op and under its name.
 
-`activation.py`, `norm.py`, … hold the host side, `triton/` and `cuda/` device code and nothing else, `launch.py` is the
+`pointwise.py`, `norm.py`, … hold the host side, `triton/` and `cuda/` device code and nothing else, `launch.py` is the
 seam between them, `machine/` is what runs a launch. `load_backend` is the only way in.
 """
 
