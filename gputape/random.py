@@ -141,11 +141,16 @@ def _sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
 
 
+def _is_size(n: Any) -> bool:
+    return isinstance(n, int | np.integer) and not isinstance(n, bool) and int(n) >= 0
+
+
 def _draw(name: str, op: str, shape: tuple[Any, ...], dtype: Any, source: Generator | None, even: bool) -> Any:
     sizes = _sizes(shape)
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in sizes):
+    if not all(map(_is_size, sizes)):
         raise ArgumentError(f"{name}: {sizes} is not a shape. Pass integers of 0 or more, as in {name}(2, 3).")
-    dtype = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    sizes = tuple(map(int, sizes))
+    dtype = dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
     if dtype not in FLOATS:
         raise DTypeError(f"{name}: dtype {dtype!r} is not floating point. Use one of {', '.join(FLOATS)}.")
     size = math.prod(sizes)
@@ -165,10 +170,10 @@ def randn(*size: Any, dtype: Any = "float32", generator: Generator | None = None
 
 def randperm(n: int, *, generator: Generator | None = None) -> Any:
     """The integers 0 to n-1 in random order, int64. As torch.randperm."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+    if not _is_size(n):
         raise ArgumentError(f"randperm: n={n!r} must be an integer of 0 or more. Pass how many to permute.")
-    F, state, offset = _reserve("randperm", 2 * n, generator)
-    return F.random_permutation(state, n, offset)
+    F, state, offset = _reserve("randperm", 2 * int(n), generator)
+    return F.random_permutation(state, int(n), offset)
 
 
 def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .backend import as_array
 from .dispatch import FUNCTIONS
-from .errors import ArgumentError, GradientError
+from .errors import ArgumentError, GradientError, ShapeError
 from .recording import Recording, record
 from .tree import flatten, map_leaves
 from .variable import ACTIVE, Cell, Var, unwrap
@@ -131,6 +131,15 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tupl
     return out, pull
 
 
+def _check_tangents(op: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
+    """Raise unless there is one tangent per primal, of its shape."""
+    if len(primals) != len(tangents):
+        raise ArgumentError(f"{op}: {len(primals)} primals but {len(tangents)} tangents. Give one tangent per primal.")
+    shapes = [[np.shape(x) for x in flatten(xs)[0]] for xs in (tuple(primals), tuple(tangents))]
+    if shapes[0] != shapes[1]:
+        raise ShapeError(f"{op}: primals of shape {shapes[0]}, tangents of {shapes[1]}. Give tangents of their shapes.")
+
+
 def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """`f(*primals)` and its directional derivative along `tangents`, by differentiating the vjp in its cotangent.
 
@@ -138,8 +147,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
         UnsupportedError: `f` uses an op whose card says order 1.
     """
     primals, tangents = tuple(primals), tuple(tangents)
-    if len(primals) != len(tangents):
-        raise ArgumentError(f"jvp: {len(primals)} primals but {len(tangents)} tangents. Give one tangent per primal.")
+    _check_tangents("jvp", primals, tangents)
 
     def pulled(u: Any) -> Any:  # u ↦ Σ ⟨vjp(u), tangent⟩ is linear in u; its gradient is the jvp
         _, pull = vjp(f, *primals)
@@ -157,6 +165,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Product of the Hessian of the scalar function `f` with `tangents`, per primal: the gradient of ⟨∇f, tangents⟩."""
     nums = tuple(range(len(primals)))
+    _check_tangents("hvp", primals, tangents)
 
     def along(*xs: Any) -> Any:
         total: Any = 0.0

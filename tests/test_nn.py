@@ -329,3 +329,41 @@ def test_multihead_attention(batch_first):
         layer(turn(q), turn(k), turn(k), attn_mask=barred.T)
     with pytest.raises(gt.ShapeError, match="key_padding_mask"):
         layer(turn(q), turn(k), turn(k), key_padding_mask=padding.T)
+
+
+def test_an_array_does_not_take_the_place_of_a_parameter():
+    layer = nn.Linear(np.int64(3), 2)
+    with pytest.raises(gt.ArgumentError, match="weight is a Parameter, and a ndarray would take its place"):
+        layer.weight = np.ones((2, 3), "f")
+    layer.bias = None
+    layer.weight = nn.Parameter(np.ones((2, 3), "f"))
+    assert [n for n, _ in layer.named_parameters()] == ["weight"]
+
+
+def test_odd_state_dicts_name_the_entry():
+    layer = nn.Linear(2, 2)
+    before = layer.state_dict()
+    for wrong in ({"weight": "abc"}, {"weight": None}, {"bias": np.ones(2) * 1j}):
+        with pytest.raises(gt.CheckpointError, match=f"{next(iter(wrong))} cannot be read"):
+            layer.load_state_dict(before | wrong)
+    with pytest.raises(gt.CheckpointError, match="unexpected: 3"):
+        layer.load_state_dict(before | {3: np.ones(2)})
+    np.testing.assert_array_equal(layer.state_dict()["weight"], before["weight"])
+
+
+@pytest.mark.parametrize(
+    "make, match",
+    [
+        (lambda: nn.Conv2d(1, 2, 3, padding="sames"), "Conv2d: padding='sames' is not known"),
+        (lambda: nn.LayerNorm("a"), "LayerNorm: normalized_shape='a' must be an integer"),
+        (lambda: nn.Dropout("x"), "Dropout: p='x' is not a probability"),
+        (lambda: nn.BatchNorm1d(2.0), "BatchNorm1d: num_features=2.0 must be an integer"),
+    ],
+)
+def test_wrong_options_are_refused_when_the_layer_is_made(make, match):
+    with pytest.raises(gt.ArgumentError, match=match):
+        make()
+
+
+def test_batch_norm_takes_a_list():
+    assert nn.BatchNorm1d(2)([[1.0, 2.0], [3.0, 5.0]]).shape == (2, 2)

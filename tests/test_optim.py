@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -197,3 +199,30 @@ def test_foreign_state_is_refused_and_nothing_is_loaded():
     after = opt.state_dict()
     assert after["state"][0]["exp_avg"].tobytes() == before["state"][0]["exp_avg"].tobytes()
     assert after["state"][0]["step"] == 1
+
+
+def test_options_of_a_group_are_checked_however_they_are_set():
+    p = gt.Cell(np.ones(2, "f"), requires_grad=True)
+    opt = optim.SGD([p], lr=0.5, momentum=0.9, nesterov=True)
+    group = opt.param_groups[0]
+    for wrong in ({"lrr": 1.0}, {"weight_decay": "x"}, {"lr": float("inf")}, {"lr": 0.1, "momentum": -1}):
+        with pytest.raises(gt.ArgumentError):
+            group.update(wrong)
+        with pytest.raises(gt.ArgumentError):
+            group |= wrong
+    assert group["lr"] == opt.lr == 0.5
+    group |= {"lr": 0.25, "nesterov": False, "momentum": 0.0}
+    opt.step({p: np.ones(2, "f")})
+    np.testing.assert_array_equal(p.array, [0.75, 0.75])
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_of_model_and_optimizer_trains_on_its_own(duplicate):
+    model = nn.Linear(2, 1)
+    opt = optim.Adam(model.parameters(), lr=0.1)
+    twin, twin_opt = duplicate((model, opt))
+    before = model.weight.numpy()
+    twin_opt.step({twin.weight: np.ones((1, 2), "f")})
+    twin_opt.param_groups[0]["lr"] = 0.5
+    np.testing.assert_array_equal(model.weight.array, before)
+    assert opt.lr == 0.1 and twin_opt.lr == 0.5 and not np.array_equal(twin.weight.array, before)

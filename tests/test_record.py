@@ -264,3 +264,11 @@ def test_a_quotient_of_integers_takes_any_number():
 def recorded(f):
     with gt.record():
         return f().value
+
+
+def test_tangents_have_the_shapes_of_the_primals():
+    x = np.ones((2, 3), "f")
+    with pytest.raises(gt.ShapeError, match=r"jvp: primals of shape \[\(2, 3\)\], tangents of \[\(3,\)\]"):
+        gt.jvp(gt.exp, (x,), (np.ones(3, "f"),))
+    with pytest.raises(gt.ArgumentError, match="hvp: 1 primals but 0 tangents"):
+        gt.hvp(lambda a: gt.sum(a * a), (x,), ())

@@ -7,7 +7,7 @@ from typing import Any
 from ..dispatch import call
 from ..errors import ArgumentError, UnsupportedError
 from . import init
-from .module import Module, Parameter, zeros
+from .module import Module, Parameter, whole, zeros
 
 
 class Identity(Module):
@@ -24,9 +24,8 @@ class Linear(Module):
     """input · weightᵀ + bias, with weight (out_features, in_features)."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        for name, n in (("in_features", in_features), ("out_features", out_features)):
-            if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-                raise ArgumentError(f"Linear: {name}={n!r} must be an integer of at least 0.")
+        in_features = whole("Linear", "in_features", in_features, 0)
+        out_features = whole("Linear", "out_features", out_features, 0)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(zeros(out_features, in_features))
         self.bias = Parameter(zeros(out_features)) if bias else None
@@ -78,7 +77,7 @@ class Dropout(Module):
     """In training, zeroes each element with probability p and scales the rest by 1/(1 - p)."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if not 0.0 <= p <= 1.0:
+        if not isinstance(p, int | float) or not 0.0 <= p <= 1.0:
             raise ArgumentError(f"Dropout: p={p!r} is not a probability. Use a number from 0 to 1.")
         if inplace:
             raise UnsupportedError("Dropout: inplace=True is not available; values on a tape never change.")

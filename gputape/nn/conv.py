@@ -8,13 +8,12 @@ from ..aval import per_axis
 from ..dispatch import call
 from ..errors import ArgumentError, UnsupportedError
 from . import init
-from .module import Module, Parameter, zeros
+from .module import Module, Parameter, whole, zeros
 
 
 def _check_channels(kind: str, in_channels: int, out_channels: int, groups: int, padding_mode: str) -> None:
     for name, n in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ArgumentError(f"{kind}: {name}={n!r} must be an integer of at least 1.")
+        whole(kind, name, n, 1)
     for name, n in (("in_channels", in_channels), ("out_channels", out_channels)):
         if n % groups:
             raise ArgumentError(f"{kind}: {name}={n} is not divisible by groups={groups}. Choose a divisor.")
@@ -81,6 +80,8 @@ class _Conv(_ConvBase):
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = per_axis(kind, "kernel_size", kernel_size, n, 1)
         self.stride = per_axis(kind, "stride", stride, n, 1)
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ArgumentError(f"{kind}: padding={padding!r} is not known. Use 'same', 'valid' or integers.")
         self.padding = padding if isinstance(padding, str) else per_axis(kind, "padding", padding, n, 0)
         self.dilation = per_axis(kind, "dilation", dilation, n, 1)
         self._set((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias)

@@ -72,6 +72,14 @@ class Module:
         hint = f" It has {near[0]!r}: rename that to forward." if near else ""
         raise UnsupportedError(f"{kind}: forward is missing. Define `def forward(self, x): …` in the class.{hint}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(vars(self).get(name), Cell) and not (value is None or isinstance(value, Cell)):
+            raise ArgumentError(
+                f"{type(self).__name__}: {name} is a {type(vars(self)[name]).__name__}, and a {type(value).__name__} "
+                f"would take its place untrained. Write into it with {name}.assign(array), or set an nn.Parameter."
+            )
+        object.__setattr__(self, name, value)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = ACTIVE.get()
         if rec is not None and rec.tracing:
@@ -207,8 +215,8 @@ class Module:
             )
         cells = self._state_cells()
         missing = [n for n in cells if n not in state_dict]
-        unexpected = [n for n in state_dict if n not in cells]
-        arrays = {n: as_array(unwrap(state_dict[n])) for n in cells if n in state_dict}
+        unexpected = [str(n) for n in state_dict if n not in cells]
+        arrays = {n: _entry(n, state_dict[n]) for n in cells if n in state_dict}
         wrong = [
             f"{n} has shape {cells[n].shape} in the model and {a.shape} in the checkpoint"
             for n, a in arrays.items()
@@ -240,6 +248,14 @@ class Module:
             return f"{head}){tail}"
         lines = [f"  ({n}): " + repr(m).replace("\n", "\n  ") for n, m in children]
         return "\n".join([head + tail, *lines, ")"])
+
+
+def _entry(name: str, value: Any) -> np.ndarray:
+    """The array of one entry of a state dict."""
+    try:
+        return as_array(unwrap(value))
+    except DTypeError as e:
+        raise CheckpointError(f"load_state_dict: {name} cannot be read. {e}") from e
 
 
 _DECISIVE = (bool, int, float, str, tuple, type(None), Cell, Module)
@@ -304,6 +320,13 @@ class Sequential(_Indexed):
 
 class ModuleList(_Indexed):
     """A list of modules whose parameters belong to the model. As torch.nn.ModuleList."""
+
+
+def whole(kind: str, name: str, value: Any, low: int) -> int:
+    """A size as an int (NumPy's integers count); `ArgumentError` naming the layer if it is none or below `low`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < low:
+        raise ArgumentError(f"{kind}: {name}={value!r} must be an integer of at least {low}.")
+    return int(value)
 
 
 def zeros(*shape: int) -> np.ndarray:

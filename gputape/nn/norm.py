@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..backend import as_array
 from ..dispatch import call, updates
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from . import init
-from .module import Buffer, Module, Parameter, zeros
+from .module import Buffer, Module, Parameter, whole, zeros
 
 
 class LayerNorm(Module):
@@ -19,7 +20,8 @@ class LayerNorm(Module):
     def __init__(
         self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
     ) -> None:
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        shape = tuple(whole("LayerNorm", "normalized_shape", n, 0) for n in sizes)
         self.normalized_shape, self.eps = shape, eps
         self.weight = Parameter(zeros(*shape)) if elementwise_affine else None
         self.bias = Parameter(zeros(*shape)) if elementwise_affine and bias else None
@@ -56,10 +58,7 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
-            raise ArgumentError(
-                f"{type(self).__name__}: num_features={num_features!r} must be an integer of at least 1."
-            )
+        num_features = whole(type(self).__name__, "num_features", num_features, 1)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = Parameter(zeros(num_features)) if affine else None
         self.bias = Parameter(zeros(num_features)) if affine else None
@@ -83,6 +82,7 @@ class _BatchNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, input: Any) -> Any:
+        input = input if hasattr(input, "shape") else as_array(input)
         if len(input.shape) not in self.ndims:
             raise ShapeError(
                 f"{type(self).__name__}: the input has shape {input.shape}. "

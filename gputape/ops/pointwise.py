@@ -447,6 +447,11 @@ register(
 )
 
 
+def _cast_canon(input: Aval, *, dtype: Any) -> dict[str, Any]:
+    """NumPy's dtypes and scalar types count by their names."""
+    return {"dtype": dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))}
+
+
 def _cast_rule(input: Aval, *, dtype: str) -> Aval:
     if dtype not in DTYPES:
         raise DTypeError(f"cast: dtype {dtype!r} is not supported. Use one of {', '.join(DTYPES)}.")
@@ -458,6 +463,7 @@ register(
     doc="The same values in another dtype, rounded to nearest even; toward zero from float to integer. As Tensor.to.",
     signature="input, dtype",
     inputs=("input",),
+    canon=_cast_canon,
     rule=_cast_rule,
     vjp=lambda F, at, dy: F.cast(dy, at.ins[0].dtype),
     batch="pointwise",

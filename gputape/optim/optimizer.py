@@ -45,21 +45,42 @@ class ParamGroup(dict):
         clocks: (step count, parameters that share it). One, until a step leaves some of the parameters out.
     """
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
+    def __init__(self, optimizer: Optimizer, options: dict[str, Any]) -> None:
         self.rate = Cell(np.zeros((), np.float64), name="lr")
         self.clocks: list[tuple[Cell, list[Cell]]] = []
-        self.optimizer = name
-        super().__init__()
-        for key, value in options.items():
-            self[key] = value
+        self.optimizer = optimizer
+        super().__init__(options)
+        self.update(options)
         if self["params"]:
             self.clocks.append((_clock(0), list(self["params"])))
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key == "lr":
-            value = check_number(self.optimizer, "lr", value)
-            self.rate.assign(np.float64(value))
-        super().__setitem__(key, value)
+        self.update({key: value})
+
+    def update(self, *args: Any, **options: Any) -> None:
+        """Set options, all or none. (dict's own would pass the checks by.)"""
+        given = dict(*args, **options)
+        if unknown := set(given) - set(self):
+            raise ArgumentError(
+                f"{self.optimizer._name}: unknown option {sorted(unknown)} in a group. It has {', '.join(self)}."
+            )
+        checked = self.optimizer._checked({**self, **given})
+        super().update({key: checked[key] for key in given})
+        if "lr" in given:
+            self.rate.assign(np.float64(checked["lr"]))
+
+    def __ior__(self, options: Any) -> ParamGroup:  # type: ignore[override,misc]
+        self.update(options)
+        return self
+
+    def __reduce__(self) -> Any:  # dict's own would fill a copy through the checks, before it has options to check
+        return _group, (dict(self),), vars(self)
+
+
+def _group(options: dict[str, Any]) -> ParamGroup:
+    group = ParamGroup.__new__(ParamGroup)
+    dict.update(group, options)
+    return group
 
 
 def _clock(steps: Any) -> Cell:
@@ -87,7 +108,10 @@ class Optimizer:
             )
         listed = list(params)
         if not listed:
-            raise ArgumentError(f"{self._name}: got no parameters. Pass model.parameters() of a model that has some.")
+            raise ArgumentError(
+                f"{self._name}: got no parameters. Pass model.parameters() of a model that has some (modules in a "
+                "plain list do not count; nn.ModuleList holds them)."
+            )
         for group in listed if isinstance(listed[0], Mapping) else [{"params": listed}]:
             self.add_param_group(group)
 
@@ -114,7 +138,7 @@ class Optimizer:
                 raise ArgumentError(f"{self._name}: {p!r:.80} is given twice. List each parameter once.")
             seen.add(id(p))
         options = self._checked({**self.defaults, **group, "params": params})
-        self.param_groups.append(ParamGroup(self._name, options))
+        self.param_groups.append(ParamGroup(self, options))
         for p in params:
             self.state[p] = {key: Cell(np.zeros_like(p.array), name=key) for key in self._state_keys(options)}
 
@@ -258,8 +282,7 @@ class Optimizer:
                 f"{self._name}: the saved options do not fit ({e}). Build it with other options."
             ) from e
         for group, saved_options in zip(self.param_groups, options, strict=True):
-            for key, value in saved_options.items():
-                group[key] = value
+            group.update(saved_options)
         for i, p in enumerate(params):
             for key, cell in self.state[p].items():
                 cell.assign(state[i].get(key, np.zeros_like(cell.array)))
