@@ -1,4 +1,4 @@
-"""The command line: `gputape train`, `eval`, `ops`, `doctor`."""
+"""The command line: `gputape train`, `eval`, `ops`, `warmup`, `doctor`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     ops = commands.add_parser("ops", help="list the ops and what is checked of each")
     ops.add_argument("--missing", action="store_true", help="only the ops that lack something; fails if there are any")
     ops.set_defaults(run=_ops)
+
+    warmup = commands.add_parser("warmup", help="compile the GPU kernels ahead of time; needs no GPU")
+    default = "default: this machine's GPU, else all that are supported"
+    warmup.add_argument("--arch", nargs="+", default=[], metavar="sm_90", help=f"architectures ({default})")
+    warmup.add_argument("--jobs", type=int, help="compile so many at a time (default: one per core)")
+    warmup.add_argument("--kernel", default="", help="only kernels whose name contains this")
+    warmup.set_defaults(run=_warmup)
 
     doctor = commands.add_parser("doctor", help="versions, devices, what is missing and how to get it")
     doctor.set_defaults(run=_doctor)
@@ -228,7 +235,7 @@ def _eval(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- ops and doctor ---------------------------------------------------------------------------------------------------
+# --- ops, warmup and doctor -------------------------------------------------------------------------------------------
 
 
 def _ops(args: argparse.Namespace) -> int:
@@ -242,6 +249,12 @@ def _ops(args: argparse.Namespace) -> int:
             print("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip())
     print(f"{len(rows)} ops, {gaps} gaps ({GAP})")
     return 1 if args.missing and gaps else 0
+
+
+def _warmup(args: argparse.Namespace) -> int:
+    from .warmup import warm
+
+    return warm(args.arch, args.jobs, args.kernel)
 
 
 def _doctor(args: argparse.Namespace) -> int:

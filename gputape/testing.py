@@ -28,7 +28,7 @@ def make(spec: T, seed: int, float_dtype: str | None = None) -> np.ndarray:
         # float64 samples must hold the very numbers that the float32 ones hold
         values = values.astype(NP_DTYPE[dtype])
         dtype = float_dtype or dtype
-    return _lay_out(np.asarray(values).astype(NP_DTYPE[dtype]), spec.layout)
+    return lay_out(np.asarray(values).astype(NP_DTYPE[dtype]), spec.layout)
 
 
 def _fill(spec: T, rng: np.random.Generator) -> np.ndarray:
@@ -52,7 +52,8 @@ def _fill(spec: T, rng: np.random.Generator) -> np.ndarray:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), spec.shape)
 
 
-def _lay_out(array: np.ndarray, layout: str) -> np.ndarray:
+def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
+    """The same values in one of the memory layouts of `T`."""
     match layout:
         case "c":
             return np.ascontiguousarray(array).reshape(array.shape)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendError, IndexRangeError
+from .machine import assembler
 
 
 @dataclass(eq=False)
@@ -120,6 +121,7 @@ class Cuda:
             raise BackendError(
                 f'device: {name!r} has compute capability {made.stream.arch / 10}; 8.0 is needed. Use gt.device("cpu").'
             )
+        assembler.suit(cupy.cuda.runtime.driverGetVersion())
         return made
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:

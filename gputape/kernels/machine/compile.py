@@ -37,8 +37,28 @@ class Cubin:
 
 def compiled(variant: launch.Variant, arch: int) -> Cubin:
     """The cubin of `variant` for compute capability `arch` (90 is 9.0), from the disk cache if it is there."""
+    build = _build_triton if variant.kernel.route == "triton" else _build_cuda
+    name = _name(variant, arch)
+
+    def write(path: Path) -> None:
+        code, facts = build(variant, arch)
+        disk.stored(f"{name}.cubin", lambda p: p.write_bytes(code))
+        path.write_text(json.dumps(facts))  # written last: a cubin without its description does not count
+
+    described = disk.stored(f"{name}.json", write)
+    return Cubin(path=str(described.with_suffix(".cubin")), **json.loads(described.read_text()))
+
+
+def warmed(variant: launch.Variant, arch: int) -> bool:
+    """Put the cubin of `variant` into the disk cache; whether it was not there yet."""
+    known = (disk.folder() / f"{_name(variant, arch)}.json").exists()
+    compiled(variant, arch)
+    return not known
+
+
+def _name(variant: launch.Variant, arch: int) -> str:
+    """The name in the disk cache, without a suffix: a digest of all that the machine code depends on."""
     kernel = variant.kernel
-    build = _build_triton if kernel.route == "triton" else _build_cuda
     chosen = (
         MOST_REGISTERS,
         kernel.name,
@@ -49,15 +69,7 @@ def compiled(variant: launch.Variant, arch: int) -> Cubin:
         variant.types,
         variant.wide,
     )
-    key = disk.digest(arch, *chosen, *_sources(kernel), *_toolchain(kernel.route))
-
-    def write(path: Path) -> None:
-        code, facts = build(variant, arch)
-        disk.stored(f"cubin/{key}.cubin", lambda p: p.write_bytes(code))
-        path.write_text(json.dumps(facts))  # written last: a cubin without its description does not count
-
-    described = disk.stored(f"cubin/{key}.json", write)
-    return Cubin(path=str(described.with_suffix(".cubin")), **json.loads(described.read_text()))
+    return f"cubin/{disk.digest(arch, *chosen, *_sources(kernel), *_toolchain(kernel.route))}"
 
 
 @cache

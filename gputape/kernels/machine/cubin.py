@@ -19,25 +19,41 @@ PLAIN_SHARED = 48 << 10  # a kernel that needs more must ask for it
 
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
-    """Launch on CuPy's current stream. The promises of the wide variant are checked here, at every launch."""
-    plan = _plan(kernel)
-    types, wide, values = [], True, []
-    for name, arg in zip(plan, args, strict=True):
-        if isinstance(arg, float | int | np.int64):
-            value, kind = _scalar(arg)
-            wide = wide and (name not in kernel.divisible or arg % 16 == 0)
-        else:
-            value, kind = arg.data, "*" + str(arg.dtype)
-            wide = wide and value.ptr % 16 == 0
-        types.append(kind)
-        values.append(value)
-    key = (kernel, tuple(types), wide or kernel.route == "cuda")  # CUDA C makes no promises
+    """Launch on CuPy's current stream."""
+    key, values = specialised(kernel, args, _pointer)
     loaded = stream.functions.get(key)
     if loaded is None:
         loaded = stream.functions[key] = _load(compiled(launch.Variant(*key), stream.arch))
     function, cubin = loaded
     size = (*grid, 1, 1)[:3]
     function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
+
+
+def _pointer(array: Any) -> tuple[Any, int]:
+    memory = array.data
+    return memory, memory.ptr
+
+
+def specialised(
+    kernel: launch.Kernel, args: Sequence[Any], pointer: Callable[[Any], tuple[Any, int]]
+) -> tuple[tuple[launch.Kernel, tuple[str, ...], bool], list[Any]]:
+    """The fields of the `Variant` that fits these arguments, and the arguments as C takes them.
+
+    The promises of the wide variant are checked here, at every launch. `pointer` gives what to pass for an array, and
+    its address.
+    """
+    types, wide, values = [], True, []
+    for name, arg in zip(_plan(kernel), args, strict=True):
+        if isinstance(arg, float | int | np.int64):
+            value, kind = _scalar(arg)
+            wide = wide and (name not in kernel.divisible or arg % 16 == 0)
+        else:
+            value, address = pointer(arg)
+            kind = "*" + str(arg.dtype)
+            wide = wide and address % 16 == 0
+        types.append(kind)
+        values.append(value)
+    return (kernel, tuple(types), wide or kernel.route == "cuda"), values  # CUDA C makes no promises
 
 
 def _scalar(arg: Any) -> tuple[Any, str]:
@@ -79,8 +95,7 @@ def _load(cubin: Cubin) -> tuple[Callable[..., None], Cubin]:
         function = module.get_function(cubin.name)
     except driver.CUDADriverError as e:
         raise BackendError(
-            f"{cubin.name}: the driver refused the cubin ({e}). It may be older than the assembler: "
-            "update the driver, or set TRITON_PTXAS_BLACKWELL_PATH to an older ptxas."
+            f"{cubin.name}: the driver refused the cubin ({e}). It may be older than CUDA 12: update the driver."
         ) from e
     if cubin.shared > PLAIN_SHARED:
         driver.funcSetAttribute(function.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, cubin.shared)

@@ -1,0 +1,9 @@
+#!/bin/sh
+# warmup.sh ARCH…: compiles the kernels for these architectures into $GPUTAPE_CACHE_DIR. Needs no GPU.
+set -eu
+venv=${VENV:-/opt/gputape}
+TRITON_CACHE_DIR=$(mktemp -d) # Triton's own copies are not kept
+export TRITON_CACHE_DIR
+trap 'rm -rf "$TRITON_CACHE_DIR"' EXIT
+
+"$venv/bin/gputape" warmup --arch "$@"
