@@ -14,7 +14,7 @@ from ._sums import add_up
 from .launch import Kernel, Variant, launch, need_kernel, triton
 from .norm import SUM_GROUPS
 
-PROGRAMS = 256  # at most so many share a sum over rows: two for each multiprocessor of a large GPU
+PROGRAMS = 128  # at most so many share a sum over rows: about one for each multiprocessor of a large GPU
 SHORTEST = 256  # rows that a program sums up at least
 
 
@@ -124,6 +124,6 @@ VARIANTS = tuple(
     )
     for dtype, kind in _products.KINDS
     for tile in tiles.MATMUL[kind]
-    for out in dict.fromkeys((dtype, "float32"))
+    for out in dict.fromkeys((dtype, "float32") if tile[0] < 128 else (dtype,))  # the largest tile is never split
     for wide in (True, False)
 )
