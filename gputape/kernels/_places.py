@@ -1,0 +1,101 @@
+"""What the index ops share on the host: how their kernels see indices, and where each index points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..aval import INTS
+from ..errors import BackendError
+from ._copy import AXES, BITS, bits, pattern
+from .launch import FLOATS, Kernel, Variant, launch, triton
+from .tiles import cdiv
+
+BLOCK = 512
+SELECT_TILES = ((1024, 1), (64, 16), (4, 256), (1, 1024))  # rows, columns
+DIRECT = ("int32", "int64")  # index types that every kernel reads; the others are widened first
+SUMS = (*FLOATS, *INTS)  # element types that sums are made of
+
+Ints = tuple[int, ...]
+
+
+def sum_type(kind: str) -> str:
+    """What elements of this type are summed in."""
+    return "float32" if kind in FLOATS else "int64"
+
+
+def alpha_as(kind: str, alpha: float) -> Any:
+    """The factor as an argument of the type that sums are made in."""
+    return float(alpha) if kind in FLOATS else np.int64(alpha)
+
+
+def no_value(dtype: Any) -> np.int64:
+    """The bits that stand for what an index out of range does not find: NaN, or 0 for integers."""
+    return pattern(0 if np.dtype(dtype).kind in "iub" else np.nan, dtype)
+
+
+def axes(op: str, shape: Sequence[int], strides: Sequence[int]) -> tuple[np.int64, ...]:
+    """The kernels' four sizes and five strides: axes of an array, its neighbours merged where they are one run."""
+    found: list[tuple[int, int]] = []
+    for n, s in zip(shape, strides, strict=True):
+        if n == 1:
+            continue
+        if found and found[-1][1] == n * s:
+            found[-1] = (found[-1][0] * n, s)
+        else:
+            found.append((n, s))
+    if len(found) > AXES:
+        raise BackendError(f'{op}: no kernel for {len(found)} axes (up to {AXES}). Use gt.device("cpu").')
+    found = [(1, 0)] * (AXES - len(found)) + found
+    return (*(np.int64(max(n, 1)) for n, _ in found[1:]), *(np.int64(s) for _, s in found))
+
+
+def positions(rt: Any, index: Any, shape: Ints, strides: Ints, step: int, size: int) -> Any:
+    """int64, flat: Σ position · stride + index · step for each index; -1 where it is out of [0, size)."""
+    place = rt.empty((index.size,), "int64")
+    args = (np.int64(index.size), *axes("index", shape, strides), np.int64(step), np.int64(size))
+    launch(PLACES, (cdiv(index.size, BLOCK),), (place, rt.packed(index), *args), rt.stream)
+    return place
+
+
+def readable(rt: Any, index: Any) -> Any:
+    """The indices, contiguous and of a type that every kernel reads."""
+    if str(index.dtype) in DIRECT:
+        return rt.packed(index)
+    return positions(rt, index, index.shape, (0,) * index.ndim, 1, 256 if index.dtype == np.uint8 else 2**15)
+
+
+def select(rt: Any, y: Any, x: Any, index: Any, outer: int, size: int, cols: int) -> None:
+    """y (outer, index.size, cols) is x (outer, size, cols) at the indices along the second axis."""
+    if not y.size:
+        return
+    n = index.size
+    shape = min(SELECT_TILES, key=lambda t: cdiv(n, t[0]) * cdiv(cols, t[1]))
+    programs = outer * cdiv(n, shape[0]) * cdiv(cols, shape[1])
+    args = (bits(y), bits(rt.packed(x)), readable(rt, index), n, size, cols, no_value(y.dtype))
+    launch(_select(shape), (programs,), args, rt.stream)
+
+
+@cache
+def _select(shape: tuple[int, int]) -> Kernel:
+    return triton("index", "index_select", divisible=("cols",), BLOCK_ROWS=shape[0], BLOCK_COLS=shape[1])
+
+
+PLACES = triton("index", "places", BLOCK=BLOCK)
+
+
+def _variants() -> list[Variant]:
+    found = []
+    for wide in (True, False):
+        found += [Variant(PLACES, ("*int64", f"*{kind}", *("int64",) * 12), wide) for kind in INTS]
+        for kind in BITS.values():
+            for index in DIRECT:
+                types = (f"*{kind}", f"*{kind}", f"*{index}", *("int32",) * 3, "int64")
+                found += [Variant(_select(shape), types, wide) for shape in SELECT_TILES]
+    return found
+
+
+VARIANTS = tuple(_variants())

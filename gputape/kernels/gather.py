@@ -1,0 +1,60 @@
+"""Host side of gather and scatter_add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._copy import BITS, bits, copy_into, strides_of
+from ._places import BLOCK, DIRECT, SUMS, alpha_as, axes, no_value, positions, readable, sum_type
+from .launch import Variant, launch, need_kernel, triton
+from .tiles import cdiv
+
+RUN = 128  # elements of a run of equal places that a program adds at a time
+
+
+def gather(rt: Any, y: Any, input: Any, index: Any, *, dim: int) -> None:
+    size = input.shape[dim] if input.ndim else 1
+    rt.check_range("gather", index, size)
+    if not y.size:
+        return
+    strides = strides_of(input) if input.ndim and index.ndim else (0,) * index.ndim
+    step = strides_of(input)[dim] if input.ndim else 0
+    beside = [0 if k == dim else s for k, s in enumerate(strides)]
+    args = (np.int64(y.size), *axes("gather", index.shape, beside), np.int64(step), np.int64(size), no_value(y.dtype))
+    launch(GATHER, (cdiv(y.size, BLOCK),), (bits(y), bits(input), readable(rt, index), *args), rt.stream)
+
+
+def scatter_add(rt: Any, y: Any, input: Any, index: Any, src: Any, *, dim: int) -> None:
+    kind = need_kernel("scatter_add", input, SUMS)
+    size = input.shape[dim] if input.ndim else 1
+    rt.check_range("scatter_add", index, size)
+    copy_into(rt, y, input)
+    if not index.size:
+        return
+    used = index.shape or (1,)
+    source = rt.packed(src.reshape(src.shape or (1,))[tuple(map(slice, used))])
+    strides = strides_of(y) if y.ndim else (0,)
+    beside = tuple(0 if k == dim else s for k, s in enumerate(strides))
+    place = positions(rt, index, used, beside, strides[dim] if y.ndim else 0, size)
+    n, zero = index.size, alpha_as(kind, 0)
+    launch(SCATTER, (n,), (y, source, place, rt.argsort(place), np.int64(n), zero), rt.stream)
+
+
+GATHER = triton("index", "gather", BLOCK=BLOCK)
+SCATTER = triton("index", "scatter_add", warps=1, BLOCK=RUN)
+
+
+def _variants() -> list[Variant]:
+    found = []
+    for wide in (True, False):
+        for kind in BITS.values():
+            types = ((f"*{kind}", f"*{kind}", f"*{index}", *("int64",) * 13) for index in DIRECT)
+            found += [Variant(GATHER, t, wide) for t in types]
+        for kind in SUMS:
+            found.append(Variant(SCATTER, (f"*{kind}", f"*{kind}", "*int64", "*int64", "int64", sum_type(kind)), wide))
+    return found
+
+
+VARIANTS = tuple(_variants())

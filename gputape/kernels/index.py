@@ -1,0 +1,77 @@
+"""Host side of the ops that pick slices by a vector of indices, and of the sums that are their gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..aval import INTS
+from ._places import BLOCK, SUMS, alpha_as, axes, positions, select, sum_type
+from .launch import Variant, launch, need_kernel, triton
+from .tiles import cdiv
+
+SUM_TILES = ((128, 1), (32, 16), (16, 64))  # rows, columns
+
+
+def index_select(rt: Any, y: Any, input: Any, index: Any, *, dim: int) -> None:
+    size = input.shape[dim] if input.ndim else 1
+    rt.check_range("index_select", index, size)
+    outer, cols = (math.prod(input.shape[:dim]), math.prod(input.shape[dim + 1 :])) if input.ndim else (1, 1)
+    select(rt, y, input, index, outer, size, cols)
+
+
+def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int, alpha: float) -> None:
+    kind = need_kernel("index_add", input, SUMS)
+    size = input.shape[dim] if input.ndim else 1
+    rt.check_range("index_add", index, size)
+    if not y.size:
+        return
+    n, cols = index.size, math.prod(input.shape[dim + 1 :])
+    outer = y.size // (size * cols)
+    place = positions(rt, index, index.shape, (0,) * index.ndim, 1, size)
+    shape = next((t for t in SUM_TILES if cols <= t[1]), SUM_TILES[-1])
+    launch(
+        SUM_ROWS[shape],
+        (outer * size * cdiv(cols, shape[1]),),
+        (
+            *(y, rt.packed(input), rt.packed(source), place, rt.argsort(place)),
+            *(n, size, cols, alpha_as(kind, alpha), n.bit_length() + 1),
+        ),
+        rt.stream,
+    )
+
+
+def wrap_index(rt: Any, y: Any, *indices: Any, sizes: tuple[int, ...], op: str) -> None:
+    for k, (index, size) in enumerate(zip(indices, sizes, strict=True)):
+        rt.check_range(op, index, size, -size)
+        args = axes(op, y.shape, [0 if n == 1 else s // index.itemsize for n, s in _trailing(index, y.ndim)])
+        programs = cdiv(y.size, BLOCK)
+        launch(WRAP[k == 0], (programs,), (y, index, np.int64(y.size), *args, np.int64(size)), rt.stream)
+
+
+def _trailing(x: Any, ndim: int) -> list[tuple[int, int]]:
+    """(size, stride) of each of `ndim` axes to which the array broadcasts."""
+    return [(1, 0)] * (ndim - x.ndim) + list(zip(x.shape, x.strides, strict=True))
+
+
+SUM_ROWS = {
+    shape: triton("index", "index_add", divisible=("cols",), BLOCK_ROWS=shape[0], BLOCK_COLS=shape[1])
+    for shape in SUM_TILES
+}
+WRAP = [triton("index", "wrap_index", FIRST=first, BLOCK=BLOCK) for first in (0, 1)]
+
+
+def _variants() -> list[Variant]:
+    found = []
+    for wide in (True, False):
+        for kind in SUMS:
+            types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 3, sum_type(kind), "int32")
+            found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
+        for kind in INTS:
+            found += [Variant(kernel, ("*int64", f"*{kind}", *("int64",) * 11), wide) for kernel in WRAP]
+    return found
+
+
+VARIANTS = tuple(_variants())
