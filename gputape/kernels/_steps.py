@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..aval import Aval
-from . import tiles
 from .launch import FLOATS, Kernel, Variant, triton
 from .tiles import cdiv, power_of_2
 
 ROWS = ((16, 64, 4), (4, 256, 4), (1, 4096, 8))  # (outputs, elements, warps) of a tile if inner is 1
 COLUMNS = ((16, 128, 4), (64, 32, 4))  # else: neighbours in memory are outputs
+WALK_ROWS = ((16, 64, 4), (4, 256, 4), (1, 1024, 4), (1, 4096, 8))  # of kernels that keep a row if it fits
 INTEGER_ROWS, INTEGER_COLUMNS = ROWS[1], COLUMNS[1]
 INTEGERS = ("bool", "uint8", "int8", "int16", "int32", "int64")
 PROGRAMS = 1024  # enough to fill a GPU
@@ -146,12 +146,13 @@ def variants(make: Callable[[bool, Tile], Kernel], types: Sequence[str], at: Any
 
 def walk(outputs: int, n: int, inner: int) -> tuple[bool, bool, Tile]:
     """(whether a row fits into one block, whether inner is 1, tile) for `outputs` rows of n elements."""
-    tile = tiles.rows(n) if inner == 1 else COLUMNS[outputs > COLUMNS[0][0]]
+    fitting = [t for t in WALK_ROWS if n <= t[1]]
+    tile = (*fitting, WALK_ROWS[-1])[0] if inner == 1 else COLUMNS[outputs > COLUMNS[0][0]]
     return n <= tile[1], inner == 1, tile
 
 
 def walk_variants(make: Callable[[bool, bool, Tile], Kernel], types: Sequence[str]) -> list[Variant]:
     """`make(whole, last, tile)` for all that `walk` gives."""
-    found = [(True, True, tile) for tile in tiles.ROWS] + [(False, True, tiles.ROWS[-1])]
+    found = [(True, True, tile) for tile in WALK_ROWS] + [(False, True, WALK_ROWS[-1])]
     found += [(whole, False, tile) for tile in COLUMNS for whole in (True, False)]
     return [Variant(make(*chosen), tuple(types), wide) for chosen in found for wide in (True, False)]

@@ -2,6 +2,8 @@
 
 from gputape.samples import Sample, t
 
+from . import FLOATS
+
 _INF = float("inf")
 _SHAPES = (
     ((17, 63), 1),
@@ -39,7 +41,7 @@ def _exempt(sample, inputs):
     came = str(inputs[0].dtype)
     goes = sample.attrs.get("dtype") or came
     for kind in (came, goes):
-        if kind not in ("float32", "float16", "bfloat16"):
+        if kind not in FLOATS:
             return f"no kernel for {kind}"
     return None if came == goes else f"no kernel for {came} to {goes}"
 
