@@ -139,6 +139,9 @@ class Tape:
     def __repr__(self) -> str:
         return f"<Tape of {self._n} nodes, {self.nbytes} bytes>"
 
+    def __deepcopy__(self, memo: Any) -> Tape:
+        return self  # a value; so its ids name the nodes of the copy too
+
     def __getstate__(self) -> list[Node]:
         return self._store.nodes[: self._n]
 

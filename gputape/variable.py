@@ -82,6 +82,9 @@ class Operators:
     def __int__(self) -> int:
         return int(self.value)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.aval.shape else object.__format__(self, spec)
+
     def __bool__(self) -> bool:
         return bool(self.value)
 

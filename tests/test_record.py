@@ -272,3 +272,12 @@ def test_tangents_have_the_shapes_of_the_primals():
         gt.jvp(gt.exp, (x,), (np.ones(3, "f"),))
     with pytest.raises(gt.ArgumentError, match="hvp: 1 primals but 0 tangents"):
         gt.hvp(lambda a: gt.sum(a * a), (x,), ())
+
+
+def test_a_scalar_formats_as_a_number():
+    with gt.record():
+        loss = gt.leaf(1.25)
+    assert f"{loss:.3f} {gt.Cell(2.0):>4.1f}" == "1.250  2.0"
+    assert f"{loss}" == str(loss)
+    with pytest.raises(TypeError):
+        f"{gt.Cell([1.0, 2.0]):.3f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 
@@ -293,3 +294,8 @@ def test_options_may_be_numbers_of_numpy():
     tape, a = Tape().leaf(x)
     tape, y = tape.op("sum", a, dim=np.int64(1))
     assert type(tape.node(y).attrs["dim"][0]) is int
+
+
+def test_ids_name_the_nodes_of_a_deep_copy():
+    tape, x = Tape().leaf(3.0)
+    assert copy.deepcopy({"tape": tape})["tape"].value(x) == 3

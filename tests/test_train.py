@@ -215,3 +215,29 @@ def test_a_model_of_your_own_trains_through_the_public_names():
             loss = gt.mse_loss(model(x), y)
         opt.step(tape.backward(loss))
     assert float(loss) < 0.01
+
+
+def test_a_run_with_a_damaged_description_is_refused(tmp_path):
+    train_run(Options.of("digits-mlp", steps=1), tmp_path)
+    arrays, about = checkpoint.load(tmp_path / "model.safetensors")
+    options = about["options"]
+    damaged = [
+        {"options": None},
+        {"options": options | {"model": ["digits-mlp"]}},
+        {"options": options | {"model": "digits-xl"}},
+        {"options": options | {"epochs": "two"}},
+        {"options": options | {"batch_size": 0}},
+        {"options": options | {"lr": math.nan}},
+        {"options": options | {"seed": "q"}},
+        {"test": "good"},
+        {"test": {}},
+    ]
+    for change in damaged:
+        checkpoint.save(tmp_path / "model.safetensors", arrays, **(about | change))
+        with pytest.raises(gt.CheckpointError, match=r"run: .*model"):
+            evaluate_run(tmp_path)
+    checkpoint.save(tmp_path / "model.safetensors", arrays, **about)
+    arrays, state = checkpoint.load(tmp_path / "state.safetensors")
+    checkpoint.save(tmp_path / "state.safetensors", arrays, **(state | {"history": [{"a": 1}]}))
+    with pytest.raises(gt.CheckpointError, match="resume: the saved state is damaged"):
+        train_run(Options.of("digits-mlp", steps=1), tmp_path, resume=True)

@@ -19,6 +19,7 @@ from ..random import generator, manual_seed
 from ..recording import record
 from .models import recipe
 
+COLUMNS = ("epoch", "loss", "accuracy", "images_per_second", "seconds")  # of the metrics of an epoch
 WARMUP = 50  # steps over which the learning rate rises
 
 
@@ -74,14 +75,22 @@ class Options:
         found = recipe(model)
         fields = {k: getattr(found, k) for k in ("epochs", "batch_size", "lr", "weight_decay", "shift")}
         fields |= {k: v for k, v in overrides.items() if v is not None}
-        options = cls(model, seed, steps=steps, **fields)
+        return cls(model, seed, steps=steps, **fields).checked()
+
+    def checked(self) -> Options:
+        """The same; `ArgumentError` if the model is unknown or a number is none or out of its range."""
+        found = recipe(self.model)
         for name in ("epochs", "batch_size", "steps"):
-            value = getattr(options, name)
-            if value is not None and value < 1:
-                raise ArgumentError(f"train: {name} must be at least 1, got {value}. Pass a larger number.")
-        if not (math.isfinite(options.lr) and options.lr > 0):
-            raise ArgumentError(f"train: lr must be finite and above 0, got {options.lr}. Try {found.lr:g}.")
-        return options
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise ArgumentError(f"train: {name} must be at least 1, got {value!r}. Pass a larger number.")
+        for name in ("weight_decay", "shift", "seed"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ArgumentError(f"train: {name} must be a finite number, got {value!r}. Pass one.")
+        if not (isinstance(self.lr, int | float) and math.isfinite(self.lr) and self.lr > 0):
+            raise ArgumentError(f"train: lr must be finite and above 0, got {self.lr!r}. Try {found.lr:g}.")
+        return self
 
 
 class Trainer:
@@ -219,7 +228,7 @@ class Trainer:
             self.model.load_state_dict(weights)
             self.opt.load_state_dict({"state": saved, "param_groups": groups})
             self.step, self._sums = int(about["step"]), [float(s) for s in about["sums"]]
-            self.history = [dict(row) for row in about["history"]]
+            self.history = [{column: row[column] for column in COLUMNS} for row in about["history"]]
             self._epoch_start = tuple(about["epoch_start"])
             generator().state = tuple(about["generator"])
         except (KeyError, ValueError, TypeError) as e:

@@ -15,10 +15,9 @@ import numpy as np
 from .. import __version__, checkpoint, viz
 from ..data import Split, digits
 from ..errors import ArgumentError, CheckpointError
-from .loop import Interrupted, Options, Progress, Trainer, evaluate
+from .loop import COLUMNS, Interrupted, Options, Progress, Trainer, evaluate
 from .models import MODELS, recipe
 
-COLUMNS = ("epoch", "loss", "accuracy", "images_per_second", "seconds")  # of metrics.csv
 MODEL, STATE, CONFIG, METRICS = "model.safetensors", "state.safetensors", "config.json", "metrics.csv"
 
 
@@ -152,10 +151,15 @@ def read_options(folder: Path) -> tuple[Options, dict[str, np.ndarray], dict[str
     weights, about = checkpoint.load(folder / MODEL)
     try:
         options = Options(**about["options"])
-    except (KeyError, TypeError) as e:
-        raise CheckpointError(f"run: {folder / MODEL} is not a model of `gputape train` ({e!r}).") from e
-    if options.model not in MODELS:
-        raise CheckpointError(f"run: {folder} holds the model {options.model!r}, which this version does not have.")
+        if options.model not in MODELS:
+            raise CheckpointError(f"run: {folder} holds the model {options.model!r}, which this version does not have.")
+        options.checked()
+        if (test := about.get("test")) is not None:
+            about["test"] = {"accuracy": test["accuracy"], "correct": test["correct"], "total": test["total"]}
+    except (KeyError, TypeError, ArgumentError) as e:
+        raise CheckpointError(
+            f"run: the description in {folder / MODEL} is damaged or not of `gputape train` ({e!r}). Use another copy."
+        ) from e
     return options, weights, about
 
 
