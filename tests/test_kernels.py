@@ -114,6 +114,9 @@ backends._backends["mixed"] = Mixed()
 
 def has_gradient(inputs):
     """Whether some input is float32 and none of another floating-point type."""
+    at = op.at(tuple(None if x is None else aval_of(x) for x in inputs), op.values(sample.attrs))
+    if at.casts is None and at.out is None:
+        return False  # a gradient that nobody asked for
     kinds = {str(x.dtype) for x in inputs if x is not None}
     return "float32" in kinds and not kinds & {"float16", "bfloat16", "float64"}
 
@@ -123,6 +126,9 @@ def differentiable(op, sample):
     inputs = inputs_of(op, sample)
     if not sample.grad or op.vjp is None or exempt(op, sample, inputs):
         return False
+    at = op.at(tuple(None if x is None else aval_of(x) for x in inputs), op.values(sample.attrs))
+    if at.casts is None and at.out is None:
+        return False  # a gradient that nobody asked for
     kinds = {str(x.dtype) for x in inputs if x is not None}
     return "float32" in kinds and not kinds & {"float64", "bfloat16"} and str(inputs[0].dtype) == "float32"
 
