@@ -306,7 +306,15 @@ def test_rounding_is_to_even_and_keeps_large_numbers():
     x = np.float32(
         [0.5, 1.5, 2.5, -0.5, -1.5, 8388607.5, 8388609, 4194304.5, -4194305.5, 1e30, np.inf, -0.0, 0.49999997]
     )
-    assert np.array_equal(F.round(x), np.rint(x))
+    assert F.round(x).tobytes() == np.rint(x).tobytes()
+
+
+def test_zeros_keep_their_sign():
+    x = np.float32([0.0, -0.0])
+    for name in ("neg", "sqrt", "tanh", "floor", "copy", "expm1", "log1p", "sin"):
+        expected = {"neg": -x, "copy": x}.get(name)
+        expected = getattr(np, name)(x) if expected is None else expected
+        assert getattr(F, name)(x).tobytes() == expected.tobytes(), name
 
 
 def test_masks_keep_out_what_they_hide():

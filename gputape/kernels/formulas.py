@@ -84,7 +84,7 @@ ARITHMETIC = {
     "minimum": _same("tl.where(({0} < {1}) | ({0} != {0}), {0}, {1})", "{0} & {1}"),
     "pow": Formula("fn.power({0}, {1})", "fn.int_power({0}, {1})"),
     "scale": Formula("{0} * {c[0]}"),
-    "neg": _same("-{0}"),
+    "neg": Formula("{0} * -1.0", "-{0}"),  # Triton 3.6 makes -x of x = 0 a 0
     "abs": _same("tl.abs({0})", "{0}"),
     "square": _same("{0} * {0}"),
     "reciprocal": _real("tl.div_rn(1.0, {0})"),

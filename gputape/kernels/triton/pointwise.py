@@ -1,7 +1,7 @@
 """Device functions that the formulas of the element-wise ops call: float32 in, float32 out, a few ulp.
 
 Triton's own `exp` loses digits as the argument grows, and hyperbolic functions exist in libdevice only, which the
-interpreter cannot run. NaN passes through all of them.
+interpreter cannot run. NaN passes through all of them. Signs change by a product: Triton 3.6 makes -y of y = 0 a 0.
 """
 
 import triton
@@ -56,7 +56,8 @@ def expm1(x):
     x = tl.where(x < -25.0, -25.0, x)
     shifted = exponent(x)
     half = power_of_2(shifted.to(tl.int32, bitcast=True) - 0x4B400001)  # 2ⁿ⁻¹, as 2¹²⁸ overflows
-    return (polynomial(remainder(x, shifted)) * half + (half - 0.5)) * 2.0
+    y = (polynomial(remainder(x, shifted)) * half + (half - 0.5)) * 2.0
+    return tl.where(x == 0.0, x, y)
 
 
 @triton.jit
@@ -64,7 +65,8 @@ def log1p(x):
     """log(u) plus what 1 + x lost when it was rounded to u."""
     u = x + 1.0
     lost = (x - (u - 1.0)) / u
-    return tl.log(u) + tl.where((u > 0.0) & (u < float("inf")), lost, 0.0)
+    y = tl.log(u) + tl.where((u > 0.0) & (u < float("inf")), lost, 0.0)
+    return tl.where(x == 0.0, x, y)
 
 
 # --- sigmoid and its relatives ----------------------------------------------------------------------------------------
@@ -80,7 +82,7 @@ def sigmoid(x):
 def tanh(x):
     t = expm1(tl.abs(x) * -2.0)
     y = tl.div_rn(-t, t + 2.0)
-    return tl.where(x > 0.0, y, tl.where(x < 0.0, -y, x))
+    return tl.where(x > 0.0, y, tl.where(x < 0.0, y * -1.0, x))
 
 
 @triton.jit
@@ -138,7 +140,7 @@ def power(a, b):
     infinite = float("inf")
     fraction = tl.floor(b) != b
     odd = b - 2.0 * tl.floor(b * 0.5) == 1.0
-    y = tl.where(odd & (a.to(tl.int32, bitcast=True) < 0), -y, y)
+    y = tl.where(odd & (a.to(tl.int32, bitcast=True) < 0), y * -1.0, y)
     y = tl.where(fraction & (a < 0.0) & (a != -infinite), float("nan"), y)
     return tl.where((b == 0.0) | (a == 1.0) | ((a == -1.0) & (tl.abs(b) == infinite)), 1.0, y)
 
@@ -162,4 +164,4 @@ def round_even(x):
     """To the nearest integer, ties to even; from 2²³ on every float32 is one."""
     y = (tl.abs(x) + 8388608.0) - 8388608.0
     y = tl.where(tl.abs(x) < 8388608.0, y, tl.abs(x))
-    return tl.where(x < 0.0, -y, tl.where(x > 0.0, y, x))
+    return tl.where(x < 0.0, y * -1.0, tl.where(x > 0.0, y, x))
