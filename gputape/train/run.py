@@ -158,7 +158,7 @@ def read_options(folder: Path) -> tuple[Options, dict[str, np.ndarray], dict[str
             about["test"] = {"accuracy": test["accuracy"], "correct": test["correct"], "total": test["total"]}
     except (KeyError, TypeError, ArgumentError) as e:
         raise CheckpointError(
-            f"run: the description in {folder / MODEL} is damaged or not of `gputape train` ({e!r}). Use another copy."
+            f"run: {folder / MODEL} is not a model of `gputape train`, or damaged ({e!r}). Use another copy."
         ) from e
     return options, weights, about
 
