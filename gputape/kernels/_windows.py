@@ -50,7 +50,7 @@ def strides(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def check_reach(op: str, images: int, positions: int, per_image: int, block: int) -> None:
     """`BackendError` where the 32-bit numbers of a tile do not reach: it spans `block` positions of some images."""
-    if images * positions + block > LONGEST or (block // max(positions, 1) + 2) * per_image > LONGEST:
+    if images * positions > LONGEST // 2 or (block // max(positions, 1) + 2) * per_image > LONGEST:
         raise BackendError(
             f"{op}: {images} images of {positions} positions, {per_image} elements each, are beyond the kernel's "
             "32-bit offsets. Split the batch or the image."

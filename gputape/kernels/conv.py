@@ -105,7 +105,7 @@ def conv_weight_nd(
     outs, channels = dy.shape[1] // groups, x.shape[1] // groups
     positions, plane = math.prod(dy.shape[2:]), math.prod(x.shape[2:])
     per_image = groups * max(channels * plane, outs * positions)
-    _windows.check_reach("conv_weight_nd", dy.shape[0], positions, per_image, depth)
+    _windows.check_reach("conv_weight_nd", dy.shape[0], positions, per_image, dict(code.constants)["BLOCK_K"])
     numbers = _windows.columns(axes, "count", "taps", "size", "start", "step", "tap")
     sizes = (dy.shape[0], groups, outs, channels, depth)
     launch(code, (programs, splits), (part, part_bias, x, dy, *sizes, *numbers), rt.stream)
