@@ -17,7 +17,7 @@ from .norm import SUM_GROUPS
 
 PROGRAMS = 512  # at most so many share a sum over positions: a few for each multiprocessor of a large GPU
 SHORTEST = 256  # positions that a program sums up at least
-DEEP = 32  # positions of a tile
+DEEP = 32  # positions of a tile, half of it in float32
 WEIGHT_TILES = ((64, 64), (64, 16), (32, 16), (16, 16))  # (outputs, weights of an output)
 
 
@@ -67,11 +67,11 @@ def _weight_plan(kind: str, x: Any, dy: Any, kernel: tuple[int, ...], groups: in
     positions = dy.shape[0] * math.prod(dy.shape[2:])
     if _windows.is_depthwise(groups, outs, channels):
         block_n, block_k = (dict(DEPTHWISE.constants)[name] for name in ("BLOCK_N", "BLOCK_K"))
-        programs = groups * outs * tiles.cdiv(weights, block_n)
+        programs = groups * outs * max(tiles.cdiv(weights, block_n), 1)  # without channels the bias is still summed
         return DEPTHWISE, programs, *_splits(programs, positions, block_k)
     block_m = _windows.block(outs, (64, 32, 16))
     block_n = _windows.block(weights, (64, 16)) if block_m == 64 else 16
-    programs = groups * tiles.cdiv(outs, block_m) * tiles.cdiv(weights, block_n)
+    programs = groups * tiles.cdiv(outs, block_m) * max(tiles.cdiv(weights, block_n), 1)
     return _weight_kernel(kind, block_m, block_n), programs, *_splits(programs, positions, DEEP)
 
 
@@ -118,15 +118,14 @@ DEPTHWISE = triton("conv", "conv_weight_depthwise", BLOCK_N=16, BLOCK_K=128)
 
 @cache
 def _weight_kernel(kind: str, block_m: int, block_n: int) -> Kernel:
-    ieee = kind == "ieee"
     return triton(
         "conv",
         "conv_weight",
-        warps=8 if ieee and block_n == 64 else 4,
+        warps=8 if kind == "ieee" and block_n == 64 else 4,
         stages=3,
         BLOCK_M=block_m,
         BLOCK_N=block_n,
-        BLOCK_K=DEEP // 2 if ieee else DEEP,
+        BLOCK_K=DEEP if kind == "16-bit" else DEEP // 2,
         INPUT_PRECISION=INPUT_PRECISION[kind],
     )
 

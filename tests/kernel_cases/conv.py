@@ -45,6 +45,8 @@ EDGES = {
         Sample(t(2, 3, 9, 8), t(2, 6, 9, 8), kernel=(3, 3), **_SAME | {"groups": 3}, why_="depthwise"),
         Sample(t(3, 5, 103), t(3, 5, 100), kernel=(4,), **_LINE | {"groups": 5}, why_="depthwise, two splits"),
         Sample(t(1, 2, 20), t(1, 2, 4), kernel=(17,), **_LINE | {"groups": 2}, why_="more taps than a tile has"),
+        Sample(t(2, 0, 5), t(2, 3, 4), kernel=(2,), **_LINE, why_="no channels: the bias"),
+        Sample(t(2, 0, 5), t(2, 4, 4), kernel=(2,), **_LINE | {"groups": 2}, why_="no channels in two groups"),
         Sample(_bf16(2, 7, 6, 6), _bf16(2, 64, 6, 6), kernel=(3, 3), **_SAME, grad_=False),
         Sample(_bf16(2, 3, 9, 8), _bf16(2, 33, 9, 8), kernel=(3, 3), **_SAME, grad_=False),
     ],

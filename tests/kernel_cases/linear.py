@@ -25,7 +25,7 @@ EDGES = {
     "linear_bwd": [
         *(Sample(*_gradient(*sizes)) for sizes in _SIZES),
         *(Sample(*_gradient(rows, 3, 5)) for rows in (255, 256, 257, 771)),
-        Sample(*_gradient(300, 33, 31), needs=(False, True, False)),
+        Sample(*_gradient(300, 33, 31), needs=(False, True, False), grad_=False),
         Sample(*_gradient(300, 33, 31), needs=(False, False, True), grad_=False),
         Sample(*_gradient(33, 17, 5), needs=(True, False, False)),
         Sample(*_gradient(300, 64, 63, "bfloat16"), grad_=False),

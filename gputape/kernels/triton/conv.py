@@ -250,7 +250,7 @@ def conv_weight(
     edge1 = size1.to(tl.uint32, bitcast=True)
     edge2 = size2.to(tl.uint32, bitcast=True)
     tiles_m = tl.cdiv(outs, BLOCK_M)
-    tiles_n = tl.cdiv(channels * taps, BLOCK_N)
+    tiles_n = tl.maximum(tl.cdiv(channels * taps, BLOCK_N), 1)  # without channels the bias is still summed
     tile = tl.program_id(0)
     split = tl.program_id(1)
     group = tile // (tiles_m * tiles_n)
