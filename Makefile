@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test check perf clean
+.PHONY: train test check perf kernels gpu-check docker-check clean
 train: $(VENV)/train.stamp
 	$(BIN)/gputape train
 
@@ -17,6 +17,23 @@ check: $(VENV)/dev.stamp
 
 perf: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest perf --benchmark-enable --benchmark-only
+
+# Every kernel to machine code for every supported architecture, without a GPU: registers, spills, access widths, …
+kernels: $(VENV)/gpu.stamp
+	$(BIN)/python -m gputape.kernels.gate
+
+# Tests and timings on an NVIDIA GPU, one report in perf/results/. With CuPy and Triton of your own choice:
+# make gpu-check GPU_PYTHON=python3
+ifeq ($(origin GPU_PYTHON),undefined)
+GPU_PYTHON := $(abspath $(BIN)/python)
+gpu-check: $(VENV)/$(if $(wildcard /dev/nvidiactl),gpu,test).stamp $(VENV)/test.stamp
+endif
+gpu-check:
+	cd perf && PYTHONPATH=.. $(GPU_PYTHON) -m gpu
+
+# The scripts of docker/ in order, in a root made by debootstrap; needs root rights and a network.
+docker-check:
+	$(PYTHON) docker/check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

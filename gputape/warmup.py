@@ -72,11 +72,16 @@ def visible() -> int | None:
 # --- what is compiled -------------------------------------------------------------------------------------------------
 
 
-def needed() -> list[Variant]:
-    """The variants that the host modules list, then those that the cards' perf shapes launch, each once."""
+def needed(samples: bool = False) -> list[Variant]:
+    """The variants that the host modules list and those that the cards' perf shapes launch, each once.
+
+    Args:
+        samples: those of the cards' samples too.
+    """
     from .kernels import gate
 
-    found = {code(v): v for v in (*launched("perf"), *gate.variants())}
+    dry = launched("perf", *(["samples"] if samples else []))
+    found = {code(v): v for v in (*dry, *gate.variants())}
     return list(found.values())
 
 
@@ -85,8 +90,8 @@ def code(variant: Variant) -> tuple[Any, ...]:
     return variant.kernel, variant.types, variant.wide
 
 
-def launched(which: str = "samples") -> Iterator[Variant]:
-    """The variants that the cards' samples, or perf shapes, launch in each floating-point type, by a dry run.
+def launched(*which: str) -> Iterator[Variant]:
+    """The variants that the cards' cases ("samples", "perf") launch in each floating-point type, by a dry run.
 
     What an op refuses, or has no kernel for, launches nothing.
     """
@@ -96,7 +101,7 @@ def launched(which: str = "samples") -> Iterator[Variant]:
     dry = Listing()
     F = Execute(KernelBackend("listing", dry))
     for op in registry.ops():
-        for case in getattr(op, which):
+        for case in (case for cases in which for case in getattr(op, cases)):
             for dtype in FLOATS:
                 with contextlib.suppress(GputapeError):
                     _dry_run(F, op, case, dtype)
@@ -123,10 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("archs", type=int, nargs="+")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
+    parser.add_argument("--samples", action="store_true", help="also what only the cards' samples launch")
     options = parser.parse_args(argv)
     try:
         _need_toolchain()
-        wanted = [v for v in needed() if options.kernel in v.kernel.name]
+        wanted = [v for v in needed(options.samples) if options.kernel in v.kernel.name]
         if not wanted:
             raise ArgumentError(f"warmup: no kernel's name contains {options.kernel!r}. Leave --kernel out.")
     except GputapeError as e:
