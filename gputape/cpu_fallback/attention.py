@@ -79,12 +79,18 @@ def _scores(
         seen = xp.greater_equal(xp.arange(rows.start, rows.stop)[:, None], xp.arange(keys))
         _block(xp, s, seen, buffers[2])
     if mask is not None:
-        part = mask if mask.shape[3] == 1 else mask[..., rows, :]
+        part = _tile_part(mask, rows, keys)
         if mask.dtype == bool:
             _block(xp, s, part, buffers[2])
         else:
             xp.add(s, part, out=s)
     return s, scaled
+
+
+def _tile_part(mask: Any, rows: slice, keys: int) -> Any:
+    """What of a mask (B, G, R, L, S), or its gradient, lies over a tile's queries and the keys they may see."""
+    part = mask if mask.shape[3] == 1 else mask[..., rows, :]
+    return part if mask.shape[4] == 1 else part[..., :keys]
 
 
 def _block(xp: Any, s: Any, seen: Any, buffer: Any) -> None:
@@ -229,7 +235,7 @@ def attention_bwd(
         if dkey is not None:
             _add_product(xp, dkey, _fold(ds), _fold(scaled), rows.start == 0, work)
         if dmask is not None:
-            part = dm if dm.shape[3] == 1 else dm[..., rows, :]
+            part = _tile_part(dm, rows, keys)
             over = tuple(i for i, n in enumerate(part.shape) if n == 1)
             xp.add(part, xp.add.reduce(ds, axis=over, keepdims=True), out=part)
 

@@ -88,6 +88,7 @@ SAMPLES = (
         t(2, 2, 7, 4, layout="strided"),
         t(2, 2, 5, 7, layout="expanded"),
     ),
+    Sample(t(1, 2, 3, 4), t(1, 2, 7, 4), t(1, 2, 7, 4), t(1, 2, 3, 7), is_causal=True, why_="both, and more keys"),
     Sample(*(t(1, 2, 5, 4, dtype="float64") for _ in range(3)), t(1, 1, 5, 5)),
     Sample(*(t(2, 2, 17, 16, dtype="bfloat16") for _ in range(3)), is_causal=True, grad_=False),
     Sample(*(t(1, 2, 5, 4, fill="uniform", low=-300, high=300) for _ in range(3)), grad_=False, why_="huge scores"),
@@ -161,14 +162,16 @@ def probabilities(F: Any, query: Any, key: Any, attn_mask: Any, is_causal: bool,
     shape = (*q.shape[:3], s)
     scores = F.mm_nd(_grouped(F, query, key), transpose(F, _per_group(F, key)))
     scores = F.reshape(F.scale(scores, scale), shape)
-    blocked = None
+    blocked = later = None
     if is_causal:
-        blocked = F.triu(F.expand(F.const(True, "bool"), shape[2:]), 1)
+        blocked = later = F.triu(F.expand(F.const(True, "bool"), shape[2:]), 1)
     if attn_mask is not None and F.aval(attn_mask).dtype == "bool":
         blocked = F.logical_not(attn_mask)
     elif attn_mask is not None:
         scores = F.add(scores, attn_mask)
         blocked = F.eq(attn_mask, F.const(-INF, F.aval(attn_mask).dtype))
+    if later is not None and blocked is not later:
+        blocked = F.logical_or(blocked, later)
     if blocked is not None:
         scores = F.masked_fill(scores, blocked, LOWEST[F.aval(scores).dtype])
     p = _cast(F, F.softmax(scores, -1), q.dtype)
