@@ -1,0 +1,249 @@
+"""Host side of attention and its gradient. Memory beside the results: one number per query."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..aval import Aval
+from ..backend import scratch
+from ..errors import BackendError
+from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .tiles import cdiv, power_of_2
+
+LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
+LOG2E = 1 / math.log(2)
+
+# (queries, keys, warps, stages) of a tile by head size, without and with a mask. float32 is three products of tf32
+# parts, which loses no more than the last two bits and keeps the tensor cores busy; its longest rows are read in parts.
+TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
+    ("attention", False): {32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
+    ("attention", True): {32: (64, 32, 4, 2), 64: (64, 32, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
+    ("attention_bwd_query", False): {32: (64, 32, 4, 2), 64: (64, 32, 8, 2), 128: (64, 32, 8, 2), 256: (32, 32, 8, 2)},
+    ("attention_bwd_query", True): {32: (32, 16, 4, 1), 64: (32, 16, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
+    ("attention_bwd_key", False): {32: (32, 64, 4, 2), 64: (32, 32, 4, 2), 128: (32, 32, 8, 2), 256: (32, 32, 8, 1)},
+    ("attention_bwd_key", True): {32: (16, 32, 4, 1), 64: (16, 32, 8, 1), 128: (16, 32, 8, 1), 256: (16, 16, 8, 1)},
+}
+MASKED = {("attention", False): {32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 8, 2)}}
+MASK_TILE = {False: (64, 64, 4, 2), True: (32, 32, 4, 1)}
+CHUNK = 32  # columns that a product of long float32 rows reads at a time
+SIZES = (32, 64, 128, 256)
+PRECISION = {False: "ieee", True: "tf32x3"}
+NO_MASK, BLOCKING, ADDED = 0, 1, 2
+SUM_ROWS = 32  # queries per program of the kernel that sums dy · y
+
+
+@dataclass
+class _Rows:
+    """An array (batch, heads, length, size) with stride 1 along the last axis."""
+
+    array: Any
+    outer: tuple[Any, Any]  # 64-bit strides of batch and heads
+    step: int
+
+    @classmethod
+    def of(cls, rt: Any, op: str, x: Any) -> _Rows:
+        if x.shape[3] > 1 and x.strides[3] != x.itemsize:
+            x = rt.packed(x)
+        batch, head, step, _ = (s // x.itemsize for s in x.strides)
+        if abs(step) > LONGEST_STEP:
+            raise BackendError(
+                f"{op}: rows that lie {step} elements apart are beyond the kernel's {LONGEST_STEP}. Make a copy first."
+            )
+        return cls(x, (np.int64(batch), np.int64(head)), step)
+
+
+@dataclass
+class _Mask:
+    """The mask as the kernels take it: its kind, and strides that are 0 along the axes that broadcast."""
+
+    kind: int
+    array: Any
+    outer: tuple[Any, Any]
+    steps: tuple[int, int]
+
+    @classmethod
+    def of(cls, rt: Any, op: str, mask: Any, spare: Any) -> _Mask:
+        if mask is None:
+            return cls(NO_MASK, spare, (np.int64(0), np.int64(0)), (0, 0))
+        kind = BLOCKING if mask.dtype == bool else ADDED
+        batch, head, row, col = (0 if n == 1 else s // mask.itemsize for n, s in zip(mask.shape, mask.strides))
+        if max(abs(row), abs(col)) > LONGEST_STEP:
+            raise BackendError(f"{op}: a mask with strides {row}, {col} is beyond {LONGEST_STEP}. Copy it.")
+        bits = mask.view("int8") if kind == BLOCKING else mask
+        return cls(kind, bits, (np.int64(batch), np.int64(head)), (row, col))
+
+
+def attention(
+    rt: Any, y: Any, lse: Any, query: Any, key: Any, value: Any, attn_mask: Any, *, is_causal: bool, scale: float
+) -> None:
+    q, k, v = (_Rows.of(rt, "attention", x) for x in (query, key, value))
+    mask = _Mask.of(rt, "attention", attn_mask, query)
+    kernel = _kernel("attention", mask.kind, *_tile("attention", query, value))
+    batch, heads, length, _ = query.shape
+    launch(
+        kernel,
+        (batch * heads * cdiv(length, _block(kernel, "BLOCK_M")),),
+        (
+            *(y, lse, q.array, k.array, v.array, mask.array),
+            *_sizes(query, key, value),
+            *(*q.outer, *k.outer, *v.outer, *mask.outer),
+            *(q.step, k.step, v.step, *mask.steps),
+            *(scale * LOG2E, int(is_causal)),
+        ),
+        rt.stream,
+    )
+
+
+def _sizes(query: Any, key: Any, value: Any) -> tuple[int, ...]:
+    """Query heads, query heads per key head, and the lengths and sizes L, S, E, V."""
+    return query.shape[1], query.shape[1] // max(key.shape[1], 1), *query.shape[2:3], *key.shape[2:], value.shape[3]
+
+
+def _tile(name: str, query: Any, value: Any) -> tuple[bool, int]:
+    """Whether the maths is in float32, and the head size that the tiles are padded to."""
+    dtype = need_kernel(name, query)
+    size = max(query.shape[3], value.shape[3], SIZES[0])
+    if size > SIZES[-1]:
+        raise BackendError(f'{name}: no kernel for head size {size} (up to {SIZES[-1]}). Use gt.device("cpu").')
+    return dtype == "float32", power_of_2(size)
+
+
+def _block(kernel: Kernel, name: str) -> int:
+    return dict(kernel.constants)[name]
+
+
+def _bwd_scratch(
+    dy: Aval, query: Aval, key: Aval, value: Aval, attn_mask: Any, y: Aval, lse: Aval, *, needs: Any, **attrs: Any
+) -> list[Aval]:
+    """Σ dy · y per query, and whichever of dkey and dvalue nobody else wants."""
+    return [lse, *(a for a, need in ((key, needs[1]), (value, needs[2])) if not need and needs[1] + needs[2])]
+
+
+@scratch(_bwd_scratch)
+def attention_bwd(
+    rt: Any,
+    dquery: Any,
+    dkey: Any,
+    dvalue: Any,
+    dmask: Any,
+    dy: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any,
+    y: Any,
+    lse: Any,
+    *,
+    is_causal: bool,
+    scale: float,
+    needs: tuple[bool, ...],
+    scratch: list[Any],
+) -> None:
+    """The weights come from `lse`, so scores of size s lose log₂ s bits of their last place."""
+    delta, *spare = scratch
+    g, q, k, v = (_Rows.of(rt, "attention_bwd", x) for x in (dy, query, key, value))
+    mask = _Mask.of(rt, "attention_bwd", attn_mask, query)
+    single, block_d = _tile("attention_bwd", query, value)
+    sizes, (batch, heads, length, width) = _sizes(query, key, value), dy.shape
+    rows = batch * heads * length
+    saved = (rt.packed(lse), delta)
+    launch(
+        _row_sums(block_d),
+        (cdiv(rows, SUM_ROWS),),
+        (delta, g.array, rt.packed(y), np.int64(rows), heads, length, width, *g.outer, g.step),
+        rt.stream,
+    )
+    inputs = (g.array, q.array, k.array, v.array, mask.array, *saved)
+    strides = (*g.outer, *q.outer, *k.outer, *v.outer, *mask.outer, g.step, q.step, k.step, v.step, *mask.steps)
+    tail = (*strides, scale * LOG2E, int(is_causal))
+    if dquery is not None:
+        kernel = _kernel("attention_bwd_query", mask.kind, single, block_d)
+        programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
+        launch(kernel, (programs,), (dquery, *inputs, *sizes, *tail), rt.stream)
+    if dkey is not None or dvalue is not None:
+        dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
+        kernel = _kernel("attention_bwd_key", mask.kind, single, block_d)
+        programs = batch * key.shape[1] * cdiv(key.shape[2], _block(kernel, "BLOCK_N"))
+        launch(kernel, (programs,), (dkey, dvalue, *inputs, *sizes, *tail), rt.stream)
+    if dmask is not None:
+        kernel = _mask_kernel(single)
+        down, across = (cdiv(n, _block(kernel, b)) for n, b in zip(dmask.shape[2:], ("BLOCK_M", "BLOCK_N")))
+        programs = math.prod(dmask.shape[:2]) * down * across
+        launch(kernel, (programs,), (dmask, *inputs, batch, *sizes, *dmask.shape, *tail), rt.stream)
+
+
+WIDE = ("E", "V", *(f"{x}_{stride}" for x in ("q", "k", "v") for stride in ("batch", "head", "step")))
+
+
+@cache
+def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
+    tiles = TILES[name, single] | (MASKED.get((name, single), {}) if mask else {})
+    block_m, block_n, warps, stages = tiles[block_d]
+    backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
+    return triton(
+        "attention",
+        name,
+        divisible=(*WIDE, *backward),
+        warps=warps,
+        stages=stages,
+        MASK=mask,
+        PRECISION=PRECISION[single],
+        BLOCK_M=block_m,
+        BLOCK_N=block_n,
+        BLOCK_D=block_d,
+        CHUNK=CHUNK if single and block_d > 64 else 0,
+    )
+
+
+@cache
+def _mask_kernel(single: bool) -> Kernel:
+    block_m, block_n, warps, stages = MASK_TILE[single]
+    return triton(
+        "attention",
+        "attention_bwd_mask",
+        divisible=(*WIDE, "dy_batch", "dy_head", "dy_step"),
+        warps=warps,
+        stages=stages,
+        PRECISION=PRECISION[single],
+        BLOCK_M=block_m,
+        BLOCK_N=block_n,
+        CHUNK=CHUNK,
+    )
+
+
+@cache
+def _row_sums(block_d: int) -> Kernel:
+    divisible = ("V", "dy_batch", "dy_head", "dy_step")
+    return triton("attention", "attention_bwd_rows", divisible=divisible, BLOCK_M=SUM_ROWS, BLOCK_D=block_d)
+
+
+def _variants() -> list[Variant]:
+    found = []
+    stat, ints, longs = "*float32", ("int32",) * 6, ("int64",) * 8
+    tail = (*longs, "int64", "int64", *("int32",) * 6, "float32", "int32")
+    for dtype in FLOATS:
+        x, single = f"*{dtype}", dtype == "float32"
+        masks = [(NO_MASK, x), (BLOCKING, "*int8"), *((ADDED, m) for m in dict.fromkeys((x, stat)))]
+        for block_d in SIZES:
+            for wide in (True, False):
+                for kind, mask in masks:
+                    types = (x, stat, x, x, x, mask, *ints, *longs, *("int32",) * 5, "float32", "int32")
+                    found.append(Variant(_kernel("attention", kind, single, block_d), types, wide, True))
+                    inputs = (x, x, x, x, mask, stat, stat)
+                    for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
+                        kernel = _kernel(name, kind, single, block_d)
+                        found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
+                types = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
+                found.append(Variant(_row_sums(block_d), types, wide))
+        for mask in dict.fromkeys((x, stat)):
+            types = (mask, x, x, x, x, mask, stat, stat, "int32", *ints, *("int32",) * 4, *tail)
+            found += [Variant(_mask_kernel(single), types, wide, True) for wide in (True, False)]
+    return found
+
+
+VARIANTS = tuple(_variants())
