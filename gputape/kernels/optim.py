@@ -162,8 +162,9 @@ def _variants() -> list[Variant]:
         found.append(variant(chain, way, ["float32"] * arrays))
     for dtype in ("float32", "float64"):
         ends, clock = f"*{dtype}", ("*int64", "*float64")
-        found.append(Variant(SGD_SCHEDULE, ("*int64", ends, ends, *clock, "int64"), False))
-        found.append(Variant(ADAM_SCHEDULE, ("*int64", ends, ends, ends, *clock, *("int64",) * 4), False))
+        for wide in (True, False):
+            found.append(Variant(SGD_SCHEDULE, ("*int64", ends, ends, *clock, "int64"), wide))
+            found.append(Variant(ADAM_SCHEDULE, ("*int64", ends, ends, ends, *clock, *("int64",) * 4), wide))
     return found
 
 
