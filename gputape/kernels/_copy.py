@@ -115,8 +115,8 @@ def window_into(op: str, rt: Any, y: Any, x: Any, start: Ints, step: Ints, value
         whole = b == 0 and kk == 1 and inside == n and s == n * t
         return (m * n, (t, a * n, 1, size * n)) if whole and k == 1 else None
 
-    each = zip(y.shape, zip(strides_of(x), start, step, x.shape, strict=True), strict=True)
-    each = [(n, (s, a, k, size)) for n, (s, a, k, size) in each if n != 1 or size != 1 or a != 0]
+    walks = zip(y.shape, zip(strides_of(x), start, step, x.shape, strict=True), strict=True)
+    each = [(n, (s, a, k, size)) for n, (s, a, k, size) in walks if n != 1 or size != 1 or a != 0]
     axes = _whole(each, joins)
     if len(axes) > AXES:
         raise BackendError(f'{op}: no kernel for {len(axes)} axes (up to {AXES}). Use gt.device("cpu").')

@@ -24,12 +24,16 @@ TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
     ("attention", False): {32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
     ("attention", True): {32: (64, 32, 4, 2), 64: (64, 32, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
     ("attention_bwd_query", False): {32: (64, 32, 4, 2), 64: (64, 32, 8, 2), 128: (64, 32, 8, 2), 256: (32, 32, 8, 2)},
-    ("attention_bwd_query", True): {32: (32, 16, 4, 1), 64: (32, 16, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
+    ("attention_bwd_query", True): {32: (32, 16, 4, 1), 64: (32, 16, 4, 1), 128: (32, 32, 8, 1), 256: (16, 32, 8, 1)},
     ("attention_bwd_key", False): {32: (32, 64, 4, 2), 64: (32, 32, 4, 2), 128: (32, 32, 8, 2), 256: (32, 32, 8, 1)},
-    ("attention_bwd_key", True): {32: (16, 32, 4, 1), 64: (16, 32, 8, 1), 128: (16, 32, 8, 1), 256: (16, 16, 8, 1)},
+    ("attention_bwd_key", True): {32: (16, 32, 8, 1), 64: (16, 32, 8, 1), 128: (16, 32, 8, 1), 256: (16, 16, 8, 1)},
 }
-MASKED = {("attention", False): {32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 8, 2)}}
-MASK_TILE = {False: (64, 64, 4, 2), True: (32, 32, 4, 1)}
+MASKED = {
+    ("attention", False): {32: (64, 32, 4, 3), 64: (64, 32, 4, 3), 128: (64, 32, 8, 2)},
+    ("attention_bwd_query", False): {256: (32, 16, 8, 2)},
+    ("attention_bwd_key", False): {256: (16, 32, 8, 1)},
+}
+MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
 CHUNK = 32  # columns that a product of long float32 rows reads at a time
 SIZES = (32, 64, 128, 256)
 PRECISION = {False: "ieee", True: "tf32x3"}
@@ -196,7 +200,7 @@ def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_D=block_d,
-        CHUNK=CHUNK if single and block_d > 64 else 0,
+        CHUNK=CHUNK if single and block_d > 32 else 0,
     )
 
 
@@ -238,11 +242,11 @@ def _variants() -> list[Variant]:
                     for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
                         kernel = _kernel(name, kind, single, block_d)
                         found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
-                types = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
-                found.append(Variant(_row_sums(block_d), types, wide))
+                sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
+                found.append(Variant(_row_sums(block_d), sums, wide))
         for mask in dict.fromkeys((x, stat)):
-            types = (mask, x, x, x, x, mask, stat, stat, "int32", *ints, *("int32",) * 4, *tail)
-            found += [Variant(_mask_kernel(single), types, wide, True) for wide in (True, False)]
+            scores = (mask, x, x, x, x, mask, stat, stat, "int32", *ints, *("int32",) * 4, *tail)
+            found += [Variant(_mask_kernel(single), scores, wide, True) for wide in (True, False)]
     return found
 
 

@@ -23,7 +23,7 @@ WEIGHT_TILES = ((64, 64), (64, 16), (32, 16), (16, 16))  # (outputs, weights of 
 
 def conv_nd(rt: Any, y: Any, input: Any, weight: Any, bias: Any, *, groups: int, **window: Any) -> None:
     need_kernel("conv_nd", y)
-    x, w, b = (a if a is None else rt.packed(a) for a in (input, weight, bias))
+    x, w, b = rt.packed(input), rt.packed(weight), None if bias is None else rt.packed(bias)
     outs, channels = w.shape[0] // groups, w.shape[1]
     taps = math.prod(w.shape[2:])
     axes = _axes(x.shape[2:], y.shape[2:], w.shape[2:], **window)

@@ -29,7 +29,7 @@ def conv_transpose_nd(
     groups: int,
 ) -> None:
     need_kernel("conv_transpose_nd", y)
-    x, w, b = (a if a is None else rt.packed(a) for a in (input, weight, bias))
+    x, w, b = rt.packed(input), rt.packed(weight), None if bias is None else rt.packed(bias)
     outs, channels = w.shape[1], w.shape[0] // groups
     taps = math.prod(w.shape[2:])
     out_strides, w_strides = _windows.strides(y.shape[2:]), _windows.strides(w.shape[2:])

@@ -115,8 +115,8 @@ def _variants() -> list[Variant]:
     for x in FLOATS + INTEGERS:
         tiles = INTEGER_TILES if x in INTEGERS else TILES
         for test in (False, True):
-            types = ("*bool" if test else f"*{x}", f"*{x}", *STEP_TYPES, "int32")
-            found += variants(partial(_extremum, test), types, tiles)
+            reduced = ("*bool" if test else f"*{x}", f"*{x}", *STEP_TYPES, "int32")
+            found += variants(partial(_extremum, test), reduced, tiles)
         if x == "bool":  # between the steps of `any` and `all` over floats, too
             found += variants(partial(_extremum, True), ("*bool", "*bool", *STEP_TYPES, "int32"), TILES)
             continue

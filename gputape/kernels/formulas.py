@@ -7,6 +7,7 @@ functions. Operands are float32, whatever floating-point type they are stored in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..aval import DTYPES, INTS
 
@@ -42,7 +43,7 @@ class Formula:
         return sum(f"{{c[{k}]}}" in self.text(kind) for k in range(2))
 
 
-def _same(text: str, bools: str = "", **fields: str) -> Formula:
+def _same(text: str, bools: str = "", **fields: Any) -> Formula:
     """One text for floats and integers."""
     return Formula(text, text, bools, **fields)
 
@@ -106,15 +107,16 @@ POWERS = {  # of a plain number
     "power.c": Formula("fn.power({0}, {c[0]})", "fn.int_power({0}, {c[0]})"),
 }
 
+_WHERE = "tl.where({0}, {1}, {2})"
 CHOOSING = {
     "copy": Formula("{0}", "{0}", "{0}", moves=True),
-    "where": Formula(*["tl.where({0}, {1}, {2})"] * 3, of=1, moves=True),
+    "where": Formula(_WHERE, _WHERE, _WHERE, of=1, moves=True),
     "masked_fill": _same("tl.where({1}, {c[0]}, {0})", "tl.where({1}, {c[0]} != 0, {0})"),
     "clamp.low": _same(_bound("<", 0)),
     "clamp.high": _same(_bound(">", 0)),
     "clamp_bwd": _same("tl.where(({1} >= {c[0]}) & ({1} <= {c[1]}), {0}, 0)"),
-    "tril": Formula(*["tl.where({1} <= {c[0]}, {0}, 0)"] * 2, "{0} & ({1} <= {c[0]})"),
-    "triu": Formula(*["tl.where({1} >= {c[0]}, {0}, 0)"] * 2, "{0} & ({1} >= {c[0]})"),
+    "tril": _same("tl.where({1} <= {c[0]}, {0}, 0)", "{0} & ({1} <= {c[0]})"),
+    "triu": _same("tl.where({1} >= {c[0]}, {0}, 0)", "{0} & ({1} >= {c[0]})"),
 } | {f"cast.{dtype}": _cast(dtype) for dtype in DTYPES}
 
 LOGIC = {

@@ -165,6 +165,7 @@ def _kernel(name: str, total: bool, **constants: Any) -> Kernel:
 
 def _variants() -> list[Variant]:
     found = []
+    kinds: list[tuple[str, int, dict[str, Any], tuple[str, ...]]]
     kinds = [("distance", 2, {"KIND": kind}, ("float32",) * 2) for kind in ("square", "size", "huber")]
     kinds += [("binary_cross_entropy", 4, {"LOGITS": logits}, ("int32",) * 2) for logits in (False, True)]
     for name, inputs, constants, options in kinds:

@@ -21,7 +21,8 @@ class _Steps:
     """Collects the steps of a chain whose inputs are all floating point."""
 
     def __init__(self, inputs: int) -> None:
-        self.inputs, self.steps = inputs, []
+        self.inputs = inputs
+        self.steps: list[Any] = []
 
     def add(self, formula: str, *operands: int) -> int:
         """The number of the step's value."""

@@ -90,12 +90,12 @@ def gelu_bwd(rt: Any, dx: Any, dy: Any, input: Any, *, approximate: str) -> None
     _apply(rt, "gelu_bwd", f"gelu_bwd.{approximate}", dx, (dy, input))
 
 
-_POWERS = {0: "power.0", 1: "copy", 2: "square", 3: "power.3", 4: "power.4"}
-_REAL_POWERS = {0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal", -2: "power.-2"}
+_POWERS: dict[float, str] = {0: "power.0", 1: "copy", 2: "square", 3: "power.3", 4: "power.4"}
+_REAL_POWERS: dict[float, str] = {0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal", -2: "power.-2"}
 
 
 def pow_scalar(rt: Any, y: Any, input: Any, *, exponent: int | float) -> None:
-    table = _POWERS | _REAL_POWERS if _kind(y) == "f" else _POWERS
+    table: dict[float, str] = _POWERS | _REAL_POWERS if _kind(y) == "f" else _POWERS
     formula = table.get(exponent, "power.c")
     need_kernel("pow_scalar", input, (*FLOATS, *INTS, "bool"))
     numbers = (exponent,) if formula == "power.c" else ()

@@ -170,8 +170,8 @@ def _variants() -> list[Variant]:
     ends = ((True, _CUMSUM_ROWS), (False, _CUMSUM_COLUMNS))
     for x in FLOATS + INTEGERS:
         for reverse in (False, True) if x in FLOATS else (False,):
-            types = (f"*{_total(x)}", f"*{x}", "int32", "int64", "int32", "int64")
-            found += variants(partial(_running, reverse), types, ends)
+            running = (f"*{_total(x)}", f"*{x}", "int32", "int64", "int32", "int64")
+            found += variants(partial(_running, reverse), running, ends)
     return found
 
 
