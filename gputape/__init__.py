@@ -7,10 +7,10 @@ __version__ = "0.1.0"
 from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
 from .backend import device
+from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .node import Node
-from .plan import compile
 from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
 from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find

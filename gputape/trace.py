@@ -1,0 +1,95 @@
+"""The recording that `gt.compile` makes: a whole step, its arguments and effects included."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .errors import CompileError
+from .node import Node, leaf_at, source_line
+from .recording import Recording
+from .variable import Cell, Var
+
+
+class Trace(Recording):
+    """A recording of a whole step: updates and code outside `gt.record()` too. Values cannot be read from it."""
+
+    tracing = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(retain=True)
+        self.name = name
+        self.grad_enabled = False
+        self.arguments: list[int] = []
+        self.cells_read: dict[int, Cell] = {}  # id of a leaf → the cell it reads
+        self.effects: dict[Cell, Var] = {}
+        self.words = 0  # random words taken so far
+        self.in_window: set[int] = set()
+        self.premises: dict[Callable[[], list[Any]], None] = {}  # what `depends` was told, in order
+
+    def argument(self, value: Any) -> Var:
+        """A leaf that each call fills anew."""
+        var = self.leaf(value, requires_grad=False)
+        self.arguments.append(var.id)
+        return var
+
+    @contextlib.contextmanager
+    def window(self) -> Iterator[None]:
+        """What `gt.record()` opens while tracing: from here on gradients are recorded."""
+        first = len(self.nodes)
+        with self.set_grad(True):
+            yield
+        self.in_window.update(range(first, len(self.nodes)))
+
+    def depends(self, read: Callable[[], list[Any]]) -> None:
+        """The program holds only while `read()` gives plain values and objects as it does when recording ends."""
+        self.premises[read] = None
+
+    def leaf(self, value: Any, requires_grad: bool = True, name: str | None = None, copy: bool = True) -> Var:
+        if isinstance(value, Var | Cell):  # its value is not known yet: a node of its own, cut from what made it
+            var = self.alias(self.detach(value))
+            var.node.name, var.node.requires_grad = name, requires_grad and var.aval.is_float
+            if var.node.requires_grad:
+                self._leaves.append(weakref.ref(var))
+            return var
+        var = super().leaf(value, requires_grad, name, copy)
+        var.node.values = (var._value,)  # a constant of the program
+        return var
+
+    def _cell(self, cell: Cell) -> Var:
+        written = self.effects.get(cell)
+        if written is not None:
+            return written
+        known = self._cells.get(cell)
+        if known is not None:
+            return Var(self, self.nodes[known[1]], known[1], self.nodes[known[1]].values[0])
+        value = cell.array.copy()
+        node = Node(leaf_at(cell.aval), (), (value,), cell.requires_grad, None, 0)
+        node.name = cell.name
+        var = self._push(node, value)
+        self._cells[cell] = (cell.version, var.id)
+        self.cells_read[var.id] = cell
+        return var
+
+    def assign(self, cell: Cell, value: Any) -> None:
+        var = self._lift(value)
+        if var.aval.shape != cell.aval.shape:
+            raise CompileError(
+                f"{self.name}: assigning {var.aval} to {cell.name or 'a cell'} of {cell.aval}. Shapes must match."
+            )
+        self.effects[cell] = var if var.aval is cell.aval else self.cast(var, cell.aval.dtype)
+
+    def rng(self, count: int) -> tuple[Any, int]:
+        from .random import generator
+
+        offset, self.words = self.words, self.words + count
+        return self._cell(generator().cell), offset
+
+    def reading(self, x: Var | Cell) -> None:
+        what, made = ("a value", f"; {x.node.line} made it") if isinstance(x, Var) else (x.name or "a cell", "")
+        raise CompileError(
+            f"{self.name}: {what} is read on the host while the step is being recorded (at {source_line()}{made}). "
+            "Return the value and read it outside."
+        )
