@@ -3,5 +3,5 @@
 set -eu
 
 useradd --create-home --uid 1000 --shell /usr/sbin/nologin gputape
-mkdir -p /work/runs
-chown -R gputape:gputape /work
+mkdir -p /train/runs
+chown -R gputape:gputape /train
