@@ -19,7 +19,7 @@ LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
 LOG2E = 1 / math.log(2)
 
 # (queries, keys, warps, stages) of a tile by head size, without and with a mask. float32 is three products of tf32
-# parts, which loses no more than the last two bits and keeps the tensor cores busy; its longest rows are read in parts.
+# parts, which loses no more than the last two bits and keeps the tensor cores busy; its long rows are read in parts.
 TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
     ("attention", False): {32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
     ("attention", True): {32: (64, 32, 4, 2), 64: (64, 32, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
@@ -30,11 +30,12 @@ TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
 }
 MASKED = {
     ("attention", False): {32: (64, 32, 4, 3), 64: (64, 32, 4, 3), 128: (64, 32, 8, 2)},
-    ("attention_bwd_query", False): {256: (32, 16, 8, 2)},
-    ("attention_bwd_key", False): {256: (16, 32, 8, 1)},
+    ("attention", True): {256: (16, 32, 8, 1)},
+    ("attention_bwd_query", False): {128: (32, 32, 8, 2)},
+    ("attention_bwd_key", False): {32: (32, 32, 8, 2)},
 }
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
-CHUNK = 32  # columns that a product of long float32 rows reads at a time
+CHUNK = 32  # columns that a product reads at a time where whole rows do not fit in registers
 SIZES = (32, 64, 128, 256)
 PRECISION = {False: "ieee", True: "tf32x3"}
 NO_MASK, BLOCKING, ADDED = 0, 1, 2
@@ -200,7 +201,7 @@ def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_D=block_d,
-        CHUNK=CHUNK if single and block_d > 32 else 0,
+        CHUNK=CHUNK if block_d > (32 if single else 128 if mask else 256) else 0,
     )
 
 
