@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="triton is not installed: nothing is emulat
 
 import gputape as gt
 from gputape import kernels
-from gputape.kernels import generated, layout, matmul, norm, pool, runtime
+from gputape.kernels import _products, generated, layout, norm, pool, runtime
 from gputape.kernels.expression import Chain, Step
 from gputape.kernels.launch import Kernel, cuda, launch
 from gputape.kernels.machine import host_build
@@ -125,8 +125,8 @@ def test_a_mask_one_too_wide_in_matmul_is_named(rt, mutant):
     module = mutant("triton/matmul.py", "k_inside = k < K - start", "k_inside = k < K - start + 1")
     a, b = np.ones((2, 4, 5), np.float32), np.ones((2, 5, 3), np.float32)
     y = rt.empty((2, 4, 3), np.float32)
-    real = matmul._kernel(False, False, (32, 32, 16, 4, 2))
-    args = (y, a, b, 4, 3, 5, 5, 3, np.int64(20), np.int64(15))
+    real = _products._kernel("ieee", False, False, (32, 32, 16, 4, 2))
+    args = (y, a, b, y, 4, 3, 5, 5, 3, np.int64(20), np.int64(15), 0)
     with pytest.raises(KernelFault, match=r"loads element \d+ of '[ab]_ptr'"):
         launch(replace(real, source=module), (2,), args, rt.stream)
 

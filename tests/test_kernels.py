@@ -62,6 +62,10 @@ def assert_close(found, exact, inputs, factor=4):
     if found.dtype.kind in "iub":
         np.testing.assert_array_equal(found, exact)
         return
+    lowest = exact == np.finfo(exact.dtype).min  # stands for "no key to attend to" in the logsumexp of attention
+    if lowest.any():
+        assert (found[lowest] == np.finfo(found.dtype).min).all()
+        found, exact = found[~lowest], exact[~lowest]
     longest = max([x.size for x in inputs if x is not None] + [1])
     tol = factor * (EPS[str(found.dtype)] + EPS["float32"] * np.sqrt(longest))
     scale = np.nanmax(np.abs(np.where(np.isfinite(exact), exact, 0.0)), initial=1.0)
