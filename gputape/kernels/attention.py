@@ -32,7 +32,7 @@ MASKED = {
     ("attention", False): {32: (64, 32, 4, 3), 64: (64, 32, 4, 3), 128: (64, 32, 8, 2)},
     ("attention", True): {256: (16, 32, 8, 1)},
     ("attention_bwd_query", False): {128: (32, 32, 8, 2)},
-    ("attention_bwd_key", False): {32: (32, 32, 8, 2)},
+    ("attention_bwd_key", False): {32: (16, 64, 8, 2)},
 }
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
 CHUNK = 32  # columns that a product reads at a time where whole rows do not fit in registers
