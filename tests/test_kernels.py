@@ -10,6 +10,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, 
 
 import numpy as np
 import pytest
+from ml_dtypes import finfo
 
 pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
 
@@ -62,9 +63,9 @@ def assert_close(found, exact, inputs, factor=4):
     if found.dtype.kind in "iub":
         np.testing.assert_array_equal(found, exact)
         return
-    lowest = exact == np.finfo(exact.dtype).min  # stands for "no key to attend to" in the logsumexp of attention
+    lowest = exact == finfo(exact.dtype).min  # stands for "no key to attend to" in the logsumexp of attention
     if lowest.any():
-        assert (found[lowest] == np.finfo(found.dtype).min).all()
+        assert (found[lowest] == finfo(found.dtype).min).all()
         found, exact = found[~lowest], exact[~lowest]
     longest = max([x.size for x in inputs if x is not None] + [1])
     tol = factor * (EPS[str(found.dtype)] + EPS["float32"] * np.sqrt(longest))
