@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackendError
-from .launch import FLOATS, Kernel, Variant, cuda, launch, need_kernel
-from .tiles import cdiv
-
-THREADS = 128
-ELEMENT = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+from ._pools import ELEMENT, THREADS, each
+from .launch import FLOATS, Kernel, Variant, cuda, need_kernel
 
 
 def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **window: Any) -> None:
     """`ceil_mode` has done its work in the shape of `y`."""
     sizes = _sizes("max_pool_nd", input.shape, y.shape, **window)
     kernel = _kernel("max_pool2d", need_kernel("max_pool_nd", input))
-    _launch(rt, kernel, y.size, (y, index, rt.packed(input)), sizes)
+    each(rt, kernel, (y, index, rt.packed(input)), *sizes)
 
 
 def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, spatial: tuple[int, ...], **window: Any) -> None:
     """`spatial` has done its work in the shape of `dx`."""
     sizes = _sizes("max_pool_nd_bwd", dx.shape, dy.shape, **window)
     kernel = _kernel("max_pool2d_bwd", need_kernel("max_pool_nd_bwd", dy))
-    _launch(rt, kernel, dx.size, (dx, rt.packed(dy), rt.packed(index)), sizes)
+    each(rt, kernel, (dx, rt.packed(dy), rt.packed(index)), *sizes)
+
+
+def max_pool_nd_gather(rt: Any, y: Any, input: Any, index: Any, **window: Any) -> None:
+    """The window does not matter: `index` counts within a plane."""
+    kernel = _kernel("pool_gather", need_kernel("max_pool_nd_gather", input))
+    planes = (np.int64(math.prod(input.shape[2:])), np.int64(math.prod(y.shape[2:])))
+    each(rt, kernel, (y, rt.packed(input), rt.packed(index)), *planes)
 
 
 def _sizes(
@@ -55,20 +60,17 @@ def _sizes(
     return tuple(int(v) for pair in pairs for v in pair)
 
 
-def _launch(rt: Any, kernel: Kernel, total: int, arrays: tuple[Any, ...], sizes: tuple[int, ...]) -> None:
-    launch(kernel, (cdiv(total, THREADS),), (*arrays, np.int64(total), *sizes), rt.stream)
-
-
 @cache
 def _kernel(name: str, dtype: str) -> Kernel:
     return cuda("pool", name, warps=THREADS // 32, ELEMENT=ELEMENT[dtype])
 
 
 VARIANTS = tuple(
-    Variant(_kernel(name, dtype), pointers + ("int64",) + ("int32",) * 12)
+    Variant(_kernel(name, dtype), (*pointers, "int64", *rest))
     for dtype in FLOATS
-    for name, pointers in (
-        ("max_pool2d", (f"*{dtype}", "*int32", f"*{dtype}")),
-        ("max_pool2d_bwd", (f"*{dtype}", f"*{dtype}", "*int32")),
+    for name, pointers, rest in (
+        ("max_pool2d", (f"*{dtype}", "*int32", f"*{dtype}"), ("int32",) * 12),
+        ("max_pool2d_bwd", (f"*{dtype}", f"*{dtype}", "*int32"), ("int32",) * 12),
+        ("pool_gather", (f"*{dtype}", f"*{dtype}", "*int32"), ("int64",) * 2),
     )
 )

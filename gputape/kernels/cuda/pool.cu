@@ -68,3 +68,18 @@ extern "C" __global__ void max_pool2d_bwd(
     }
     dx[at] = from_float<ELEMENT>(sum);
 }
+
+extern "C" __global__ void pool_gather(
+    Out<ELEMENT> y,         // (planes, out_size)
+    In<ELEMENT> x,          // (planes, in_size)
+    In<int> index,          // (planes, out_size): a position in the plane, or -1
+    long long total,        // planes · out_size
+    long long in_size, long long out_size)
+{
+    long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= total) return;
+    int from = index[at];
+    ELEMENT found = from_float<ELEMENT>(0.0f);
+    if (from >= 0) found = x[at / out_size * in_size + from];
+    y[at] = found;
+}
