@@ -193,11 +193,3 @@ def window(size: int, kernel: int, stride: int, padding: int, dilation: int = 1,
         return room // stride + 1
     n = -(-room // stride) + 1
     return n - 1 if (n - 1) * stride >= size + padding else n
-
-
-def transposed_window(
-    size: int, kernel: int, stride: int, padding: int, output_padding: int = 0, dilation: int = 1
-) -> int:
-    """Output size of a transposed convolution along one axis: (size-1)·stride - 2·padding + dilation·(kernel-1) +
-    output_padding + 1."""
-    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1

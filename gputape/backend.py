@@ -12,7 +12,7 @@ import math
 import os
 import pkgutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
 from types import ModuleType
 from typing import Any
@@ -362,10 +362,3 @@ def _holds_float64(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(_holds_float64, value))
     return isinstance(value, np.ndarray | np.generic) and value.dtype == np.float64
-
-
-def each_body() -> Iterator[tuple[str, str]]:
-    """(backend, op name) of every body that is loaded."""
-    for found in _backends.values():
-        for name in found.bodies:
-            yield found.name, name
