@@ -17,6 +17,7 @@ import numpy as np
 
 from . import backend as _backend
 from .errors import CompileError
+from .numerics import in_force
 from .plan import Plan
 from .recording import Recording
 from .trace import Trace
@@ -67,7 +68,7 @@ class Compiled:
         arrays = [_backend.as_array(unwrap(x)) if _is_array(x) else None for x in leaves]
         try:
             key = (
-                _backend.current(),
+                (_backend.current(), *in_force()),
                 tuple([x if a is None else _backend.aval_of(a) for x, a in zip(leaves, arrays, strict=True)]),
                 tuple(map(type, leaves)),  # True, 1 and 1.0 are equal
                 repr(build(["·"] * len(leaves))),

@@ -6,9 +6,10 @@ import functools
 from typing import Any
 
 from . import backend as _backend
-from .aval import Aval
+from .aval import FLOATS, Aval
 from .errors import DTypeError
-from .functions import Execute, Functions, Lazy, lift_arrays, make_callable
+from .functions import NUMBERS, Execute, Functions, Lazy, lift_arrays, make_callable
+from .numerics import narrow_dtype
 from .registry import Op, get, on_register
 from .variable import ACTIVE, Operators
 
@@ -53,6 +54,8 @@ def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
     """Record the op if a recording is active, else compute it."""
     rec = ACTIVE.get()
     try:
+        if op.precision is not None:
+            inputs = in_precision(op, inputs, values)
         if rec is None:
             return EAGER.run(op, inputs, values)
         return rec.outputs(op, inputs, values)[0] if op.plain else rec.run(op, inputs, values)
@@ -60,6 +63,21 @@ def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
         if not str(e).startswith("array: "):
             raise
         raise DTypeError(f"{op.name}: {str(e)[7:]}") from e.__cause__
+
+
+def in_precision(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs with the casts that the card asks for inside `gt.precision`."""
+    narrow = narrow_dtype()
+    if narrow is None or ("dtype" in op.attrs and values[op.attrs.index("dtype")] is not None):
+        return inputs
+    F = interpreter()
+    handles = F.lift(op, tuple([x for x in inputs if x is not None and type(x) not in NUMBERS]))
+    floats = {F.aval(h).dtype for h in handles}.intersection(FLOATS)
+    if "float64" not in floats:
+        target = narrow if op.precision == "narrow" else "float32"
+        handles = tuple([F.cast(h, target) if F.aval(h).dtype in floats - {target} else h for h in handles])
+    given = iter(handles)  # numbers take the dtype of the arrays beside them
+    return tuple([x if x is None or type(x) in NUMBERS else next(given) for x in inputs])
 
 
 def call(name: str, *args: Any, **kwargs: Any) -> Any:

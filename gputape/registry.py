@@ -52,6 +52,8 @@ class Op:
             an array without one); "none" if the op is not separable.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
             its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
+        precision: what becomes of its floating-point inputs inside `gt.precision`, when users call it: "narrow" casts
+            them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses); None leaves them.
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
         public: False for the ops that only gradients and optimizers use.
@@ -75,6 +77,7 @@ class Op:
     view: Callable[..., Any] | None = None
     batch: Any = "none"
     number: tuple[str, str] | None = None
+    precision: str | None = None
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()
     perf: Sequence[Perf] = ()
@@ -121,6 +124,7 @@ class Op:
             ("saves that name inputs or outputs", set(self.saves) <= set(where)),
             ("distinct input and output names", len(where) == len(plain) + len(self.outputs)),
             ("order 1 or 'any'", self.order in (1, "any")),
+            ("precision 'narrow', 'wide' or None", self.precision in ("narrow", "wide", None)),
             ("samples", bool(self.samples) or not self.public),
         ]
         missing = [what for what, fine in gaps if not fine]

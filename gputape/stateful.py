@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .backend import as_array, aval_of
-from .dispatch import FUNCTIONS, interpreter, updates
+from .dispatch import FUNCTIONS, in_precision, interpreter, updates
 from .errors import ArgumentError, CompileError
 from .ops.batch_norm import per_channel
 from .registry import get
@@ -38,6 +38,7 @@ def batch_norm(
     if not training or running_mean is None or running_var is None:
         pure = FUNCTIONS["batch_norm"]
         return pure(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    input, weight, bias = in_precision(get("batch_norm_train"), (input, weight, bias), (eps,))
     given = (input, running_mean, running_var, weight, bias)
     avals = tuple(None if x is None else _aval(x) for x in given)
     get("batch_norm").at(avals, (training, momentum, eps))  # raises what the pure op raises

@@ -108,6 +108,7 @@ register(
     lowest finite number for such a query, so that exp(score - lse) is 0 there.
     """,
     signature="query, key, value, attn_mask=None, is_causal=False, scale=None",
+    precision="narrow",
     inputs=("query", "key", "value", "attn_mask"),
     outputs=("y", "lse"),
     canon=_canon,
@@ -262,6 +263,7 @@ register(
     wanted; the others are None.
     """,
     signature="dy, query, key, value, attn_mask, y, lse, is_causal=False, scale=None, needs=(True, True, True, True)",
+    precision="narrow",
     inputs=("dy", "query", "key", "value", "attn_mask", "y", "lse"),
     outputs=("dquery", "dkey", "dvalue", "dmask"),
     returns=4,

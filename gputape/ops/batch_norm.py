@@ -78,6 +78,7 @@ register(
     gives the bias. Ioffe and Szegedy 2015.
     """,
     signature="input, weight=None, bias=None, eps=1e-05",
+    precision="wide",
     inputs=("input", "weight", "bias"),
     outputs=("y", "mean", "var", "rstd"),
     returns=3,
@@ -203,6 +204,7 @@ register(
     `momentum`, with the unbiased variance; `Tape.batch_norm` and `TapeM.batch_norm` do not.
     """,
     signature="input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-05",
+    precision="wide",
     inputs=("input", "running_mean", "running_var", "weight", "bias"),
     nullable=("running_mean", "running_var"),
     rule=_batch_norm_rule,
@@ -255,6 +257,7 @@ register(
     On the original API page; what BatchNorm2d does in training with a batch of one image. H·W = 1 gives the bias.
     """,
     signature="input, weight, bias, eps=1e-05",
+    precision="wide",
     inputs=("input", "weight", "bias"),
     rule=_channel_first_rule,
     compose=_channel_first,
@@ -305,6 +308,7 @@ register(
     Wu and He 2018; as torch.nn.functional.group_norm.
     """,
     signature="input, num_groups, weight=None, bias=None, eps=1e-05",
+    precision="wide",
     inputs=("input", "weight", "bias"),
     rule=_group_norm_rule,
     compose=_group_norm,
@@ -380,6 +384,7 @@ register(
     """,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, "
     "eps=1e-05",
+    precision="wide",
     inputs=("input", "running_mean", "running_var", "weight", "bias"),
     rule=_instance_norm_rule,
     compose=_instance_norm,

@@ -141,6 +141,7 @@ register(
     name="conv_nd",
     doc=CONV_ND,
     signature="input, weight, bias, stride, padding, dilation, groups",
+    precision="narrow",
     inputs=("input", "weight", "bias"),
     rule=_conv_rule("conv_nd"),
     vjp=_conv_vjp,
@@ -195,6 +196,7 @@ register(
 
 input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel), dbias (out,).""",
     signature="input, dy, kernel, stride, padding, dilation, groups",
+    precision="narrow",
     inputs=("input", "dy"),
     outputs=("dweight", "dbias"),
     returns=2,
@@ -256,6 +258,7 @@ input (N, C, *spatial) or (C, *spatial); weight (out, C/groups, *kernel); bias (
 stride, padding and dilation: an integer, or one per axis. padding may also be "valid", "same" (stride 1), or one
 (before, after) pair per axis.""",
         signature="input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1",
+        precision="narrow",
         inputs=("input", "weight", "bias"),
         canon=_conv_canon(name, n),
         rule=_conv_rule(name),

@@ -62,6 +62,7 @@ register(
 input (N, C, *spatial), weight (C, out/groups, *kernel), bias (out,) or None, one float dtype. `padding` is one
 (before, after) pair per axis that is cropped off the output; `after` may be negative, which appends positions.""",
     signature="input, weight, bias, stride, padding, dilation, groups",
+    precision="narrow",
     inputs=("input", "weight", "bias"),
     rule=lambda input, weight, bias, **attrs: _shape("conv_transpose_nd", input, weight, bias, **attrs),
     vjp=_vjp,
@@ -179,6 +180,7 @@ It is the gradient of a convolution with respect to its input: every element add
 input (N, C, *spatial) or (C, *spatial); weight (C, out/groups, *kernel); bias (out,) or None. One floating dtype. Size
 along an axis: (size-1)·stride - 2·padding + dilation·(kernel-1) + output_padding + 1.""",
         signature="input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1",
+        precision="narrow",
         inputs=("input", "weight", "bias"),
         canon=_canon(name, n),
         rule=_rule(name),

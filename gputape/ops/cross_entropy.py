@@ -195,6 +195,7 @@ register(
     have any integer dtype; one outside [0, C) that is not ignored is an error. As torch.nn.functional.nll_loss.
     """,
     signature='input, target, weight=None, ignore_index=-100, reduction="mean"',
+    precision="wide",
     inputs=("input", "target", "weight"),
     rule=_nll_rule,
     compose=_nll,
@@ -374,6 +375,7 @@ register(
     probabilities over the rows. As torch.nn.functional.cross_entropy.
     """,
     signature='input, target, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0',
+    precision="wide",
     inputs=("input", "target", "weight"),
     rule=_cross_entropy_rule,
     compose=_cross_entropy,

@@ -93,6 +93,7 @@ register(
     doc="input, with src[i, j, …] added at [i, …, index[i, j, …], …], the index taking the place of the position along "
     "`dim`. Equal positions add up: the same inputs give the same bits. As torch.scatter_add.",
     signature="input, dim, index, src",
+    precision="wide",
     inputs=("input", "index", "src"),
     canon=dim_canon("scatter_add"),
     rule=_scatter_add_rule,

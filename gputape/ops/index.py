@@ -124,6 +124,7 @@ register(
     doc="input, with alpha · source[k] added to the slice at index[k] along `dim`. Equal indices add up, in a fixed "
     "order: the same inputs give the same bits. As torch.index_add.",
     signature="input, dim, index, source, alpha=1",
+    precision="wide",
     inputs=("input", "index", "source"),
     canon=lambda input, *others, dim, alpha=1: {"dim": axis("index_add", dim, input.ndim), "alpha": alpha},
     rule=_index_add_rule,

@@ -49,6 +49,7 @@ register(
     As torch.nn.functional.linear; on the original API page as linear(w, b, x).
     """,
     signature="input, weight, bias=None",
+    precision="narrow",
     inputs=("input", "weight", "bias"),
     rule=_linear_rule,
     vjp=_linear_vjp,
@@ -120,6 +121,7 @@ register(
     `needs` says which of the three are wanted; the others are None.
     """,
     signature="dy, input, weight, needs=(True, True, True)",
+    precision="narrow",
     inputs=("dy", "input", "weight"),
     outputs=("dinput", "dweight", "dbias"),
     returns=3,

@@ -68,6 +68,7 @@ def _distance(name: str, formula: str, slope: Callable[..., Any], option: str | 
     Both inputs have one shape (no broadcasting); each that requires a gradient gets one. The mean of nothing is NaN.
     As torch.nn.functional.{name}.""",
         signature='input, target, reduction="mean"' + (f", {option}=1.0" if option else ""),
+        precision="wide",
         inputs=("input", "target"),
         promotes=("input", "target"),
         rule=rule,
@@ -191,6 +192,7 @@ register(
     by `reduction`. As torch.nn.functional.binary_cross_entropy_with_logits.
     """,
     signature='input, target, weight=None, reduction="mean", pos_weight=None',
+    precision="wide",
     inputs=("input", "target", "weight", "pos_weight"),
     promotes=("input", "target", "weight", "pos_weight"),
     rule=_logits_rule,
@@ -255,6 +257,7 @@ register(
     torch.nn.functional.binary_cross_entropy; prefer the form with logits.
     """,
     signature='input, target, weight=None, reduction="mean"',
+    precision="wide",
     inputs=("input", "target", "weight"),
     promotes=("input", "target", "weight"),
     rule=_bce_rule,

@@ -79,6 +79,7 @@ register(
     Both inputs have at least two axes and one dtype; leading axes broadcast. k = 0 gives zeros. Vectors: see matmul.
     """,
     signature="input, other",
+    precision="narrow",
     inputs=("input", "other"),
     rule=_mm_nd_rule,
     vjp=_mm_nd_vjp,
@@ -135,6 +136,7 @@ register(
     its axis does not appear in the result. Dtypes must agree; integers multiply in their own dtype. k = 0 gives zeros.
     """,
     signature="input, other",
+    precision="narrow",
     inputs=("input", "other"),
     rule=lambda input, other: product_aval("matmul", input, other),
     compose=_matmul,

@@ -60,6 +60,7 @@ register(
     rows are queries, True = may attend; a query that may attend nothing gives a zero row before wo and zero gradients.
     """,
     signature="wq, wk, wv, wo, input, mask=None, num_heads=1",
+    precision="narrow",
     inputs=("wq", "wk", "wv", "wo", "input", "mask"),
     rule=_mha_rule,
     compose=_mha,

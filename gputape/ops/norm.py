@@ -195,6 +195,7 @@ register(
     and the gradient 0. Ba, Kiros and Hinton 2016; as torch.nn.functional.layer_norm.
     """,
     signature="input, normalized_shape, weight=None, bias=None, eps=1e-05",
+    precision="wide",
     inputs=("input", "weight", "bias"),
     outputs=("y", "mean", "rstd"),
     canon=_canon("layer_norm"),
@@ -300,6 +301,7 @@ register(
     eps None is the resolution of the input's dtype. Zhang and Sennrich 2019; as torch.nn.functional.rms_norm.
     """,
     signature="input, normalized_shape, weight=None, eps=None",
+    precision="wide",
     inputs=("input", "weight"),
     outputs=("y", "rstd"),
     canon=_canon("rms_norm"),

@@ -88,6 +88,7 @@ register(
     doc="Sum over the axes `dim` (default all), of the input cast to `dtype`; by default integers and bools sum in "
     "int64. No elements give 0. As torch.sum.",
     signature="input, dim=None, keepdim=False, *, dtype=None",
+    precision="wide",
     inputs=("input",),
     canon=dims_canon("sum"),
     rule=_sum_rule,
@@ -120,6 +121,7 @@ register(
     name="sum_to",
     doc="Sum over the axes that broadcasting from `shape` to the input's shape had expanded.",
     signature="input, shape",
+    precision="wide",
     inputs=("input",),
     rule=_sum_to_rule,
     vjp=lambda F, at, dy: F.expand(dy, at.ins[0].shape),
@@ -162,6 +164,7 @@ register(
     name="mean",
     doc="Mean over the axes `dim` (default all), of the input cast to `dtype`. No elements give NaN. As torch.mean.",
     signature="input, dim=None, keepdim=False, *, dtype=None",
+    precision="wide",
     inputs=("input",),
     canon=dims_canon("mean"),
     rule=_mean_rule,
@@ -237,6 +240,7 @@ for _name, _formula, _vjp, _saves in (
         `unbiased=True` is correction 1, `unbiased=False` correction 0. The gradient of std is 0 where it is 0. As
         torch.{_name}.""",
         signature="input, dim=None, correction=1, keepdim=False, *, unbiased=None",
+        precision="wide",
         inputs=("input",),
         canon=_var_canon(_name),
         rule=_var_rule(_name),
@@ -264,6 +268,7 @@ register(
     name="logsumexp",
     doc="log Σ exp(input) over the axes `dim`, the maximum taken out first. No elements give -inf. As torch.logsumexp.",
     signature="input, dim, keepdim=False",
+    precision="wide",
     inputs=("input",),
     canon=dims_canon("logsumexp"),
     rule=_logsumexp_rule,
@@ -298,6 +303,7 @@ register(
     doc="Running sums along the axis `dim`, of the input cast to `dtype`; integers and bools sum in int64. As "
     "torch.cumsum.",
     signature="input, dim, *, dtype=None",
+    precision="wide",
     inputs=("input",),
     canon=_cumsum_canon,
     rule=_cumsum_rule,

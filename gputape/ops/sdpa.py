@@ -133,6 +133,7 @@ register(
     gives zeros and zero gradients whatever the mask's dtype, as on the original API page.
     """,
     signature="query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False",
+    precision="narrow",
     inputs=("query", "key", "value", "attn_mask"),
     rule=_sdpa_rule,
     compose=_sdpa,

@@ -105,6 +105,7 @@ def _forward(name: str, formula: str) -> None:
         NaN or +inf, gives NaN. As torch.nn.functional.{name}; the original API page's softmax takes the last axis.
         """,
         signature="input, dim, dtype=None",
+        precision="wide",
         inputs=("input",),
         canon=_canon(name),
         rule=_rule(name),
