@@ -85,7 +85,7 @@ def call(name: str, *args: Any, **kwargs: Any) -> Any:
     return FUNCTIONS[name](*args, **kwargs)
 
 
-_SPREAD = (("shape",), ("size",), ("dims",))  # the options of reshape, expand, permute, flip, …
+_SPREAD = (("shape",), ("size",), ("dims",), ("repeats",))  # the options of reshape, expand, permute, repeat, …
 
 
 def _spread(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Cards of the ops that blank out elements: masked_fill, tril, triu."""
+"""Cards of the ops that blank out or pick elements by a mask: masked_fill, masked_select, tril, triu."""
 
 from __future__ import annotations
 
@@ -72,6 +72,48 @@ register(
     ),
     perf=(Perf(t(16, 4, 64, 64), t(64, 64, dtype="bool", fill="bool"), value=float("-inf"), name_="gpt causal mask"),),
     torch="torch.masked_fill",
+)
+
+
+def _masked_select_rule(input: Aval, mask: Aval) -> Aval:
+    if mask.dtype != "bool":
+        raise DTypeError(
+            f"masked_select: mask is {mask.dtype}, but bool is needed. Compare, for example gt.ne(mask, 0)."
+        )
+    broadcast_shapes("masked_select", input.shape, mask.shape)
+    return input
+
+
+def _masked_select(F: Any, input: Any, mask: Any) -> Any:
+    shape = broadcast_shapes("masked_select", F.aval(input).shape, F.aval(mask).shape)
+    found = F.read(F.flatten(F.expand(mask, shape))).nonzero()[0]
+    return F.index_select(F.flatten(F.expand(input, shape)), 0, F.const(found, "int64"))
+
+
+register(
+    name="masked_select",
+    doc="A vector of the elements of input where the boolean `mask` is True, in row-major order; they broadcast. How "
+    "many there are is read on the host, which `gt.compile` refuses. As torch.masked_select.",
+    signature="input, mask",
+    inputs=("input", "mask"),
+    rule=_masked_select_rule,
+    compose=_masked_select,
+    samples=(
+        Sample(t(5, 3), t(5, 3, dtype="bool", fill="bool")),
+        Sample(t(5, 3), t(3, dtype="bool", fill=(1, 0, 1)), why_="the mask broadcasts"),
+        Sample(t(3), t(2, 1, dtype="bool", fill="bool"), why_="both broadcast"),
+        Sample(t(3), t(3, dtype="bool", fill="zeros"), why_="nothing is left"),
+        Sample(t(), t(dtype="bool", fill="ones")),
+        Sample(t(0, 3), t(3, dtype="bool", fill="ones")),
+        Sample(t(5, dtype="int32", fill="ints", high=9), t(5, dtype="bool", fill="bool")),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, dtype="bool", fill="bool", layout="strided")),
+        Sample(t(7, dtype="float64"), t(7, dtype="bool", fill="bool")),
+    ),
+    errors=(
+        Bad(DTypeError, "bool is needed", t(3), t(3)),
+        Bad(ShapeError, "broadcast", t(3), t(2, dtype="bool", fill="bool")),
+    ),
+    torch="torch.masked_select",
 )
 
 

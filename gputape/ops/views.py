@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from operator import index as to_int
 from typing import Any
 
 from ..aval import Aval, axes, axis
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..registry import register
 from ..samples import Bad, Sample, t
 
@@ -146,4 +148,108 @@ register(
         Bad(ShapeError, "end_dim=2 is out of range", t(2, 3), end_dim=2),
     ),
     torch="torch.flatten",
+)
+
+
+def _movedim_canon(input: Aval, *, source: Any, destination: Any) -> dict[str, Any]:
+    listed = {}
+    for name, given in (("source", source), ("destination", destination)):
+        dims = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+        listed[name] = tuple(axis("movedim", d, input.ndim, name) for d in dims)
+        if len(set(listed[name])) != len(dims):
+            raise ShapeError(f"movedim: {name}={given} names an axis twice. Name each axis once.")
+    if len(listed["source"]) != len(listed["destination"]):
+        raise ShapeError(
+            f"movedim: source={source} and destination={destination} do not pair up. Give as many of each."
+        )
+    return listed
+
+
+def _movedim(F: Any, input: Any, *, source: tuple[int, ...], destination: tuple[int, ...]) -> Any:
+    ndim = F.aval(input).ndim
+    if not ndim:
+        return F.alias(input)
+    placed = dict(zip(destination, source, strict=True))
+    others = iter(d for d in range(ndim) if d not in source)
+    return F.permute(input, tuple(placed[d] if d in placed else next(others) for d in range(ndim)))
+
+
+register(
+    name="movedim",
+    doc="The axes `source` moved to the positions `destination`, the others in their order. A view. As torch.movedim.",
+    signature="input, source, destination",
+    inputs=("input",),
+    canon=_movedim_canon,
+    rule=_same,
+    compose=_movedim,
+    samples=(
+        Sample(t(2, 3, 5), source=0, destination=-1),
+        Sample(t(2, 3, 5), source=(0, 2), destination=(1, 0)),
+        Sample(t(2, 3, 5), source=(), destination=()),
+        Sample(t(), source=0, destination=-1, why_="a scalar"),
+        Sample(t(0, 3), source=1, destination=0),
+        Sample(t(4, 6, layout="strided"), source=-1, destination=0),
+        Sample(t(2, 3, dtype="float64"), source=1, destination=0),
+    ),
+    errors=(
+        Bad(ShapeError, "twice", t(2, 3), source=(0, -2), destination=(0, 1)),
+        Bad(ShapeError, "pair up", t(2, 3), source=(0, 1), destination=0),
+        Bad(ShapeError, "destination=2 is out of range", t(2, 3), source=0, destination=2),
+    ),
+    torch="torch.movedim",
+)
+
+
+def _unflatten_canon(input: Aval, *, dim: int, sizes: Any) -> dict[str, Any]:
+    if not input.ndim:
+        raise ShapeError("unflatten: a scalar has no axis to split. Pass an array with at least one axis.")
+    dim = axis("unflatten", dim, input.ndim)
+    n, given = input.shape[dim], tuple(sizes) if isinstance(sizes, (tuple, list)) else (sizes,)
+    try:
+        filled = [to_int(v) for v in given]
+    except TypeError:
+        raise ArgumentError(
+            f"unflatten: sizes={sizes!r:.60} must hold integers. Pass a tuple such as (2, -1)."
+        ) from None
+    if filled.count(-1) == 1:
+        known = math.prod(v for v in filled if v != -1)
+        filled[filled.index(-1)] = n // known if known else -1
+    if not filled or min(filled) < 0 or math.prod(filled) != n:
+        raise ShapeError(
+            f"unflatten: sizes={sizes} do not multiply to the size {n} of axis {dim}. Use -1 for one of them."
+        )
+    return {"dim": dim, "sizes": tuple(filled)}
+
+
+def _unflatten(F: Any, input: Any, *, dim: int, sizes: tuple[int, ...]) -> Any:
+    shape = F.aval(input).shape
+    return F.reshape(input, (*shape[:dim], *sizes, *shape[dim + 1 :]))
+
+
+register(
+    name="unflatten",
+    doc="Axis `dim` split into axes of the given sizes, one of which may be -1. A view where strides allow. As "
+    "torch.unflatten.",
+    signature="input, dim, sizes",
+    inputs=("input",),
+    canon=_unflatten_canon,
+    rule=_same,
+    compose=_unflatten,
+    samples=(
+        Sample(t(6, 5), dim=0, sizes=(2, 3)),
+        Sample(t(2, 6), dim=-1, sizes=(3, -1)),
+        Sample(t(6), dim=0, sizes=(1, 6, 1)),
+        Sample(t(3, 0), dim=1, sizes=(0, 2)),
+        Sample(t(4, 6, layout="transposed"), dim=1, sizes=(2, 3)),
+        Sample(t(4, dtype="float64"), dim=0, sizes=(2, 2)),
+    ),
+    errors=(
+        Bad(ShapeError, "do not multiply to the size 6", t(6, 5), dim=0, sizes=(2, 2)),
+        Bad(ShapeError, "do not multiply", t(6), dim=0, sizes=(4, -1)),
+        Bad(ShapeError, "do not multiply", t(6), dim=0, sizes=(-1, -1)),
+        Bad(ShapeError, "do not multiply", t(6), dim=0, sizes=()),
+        Bad(ArgumentError, "integers", t(6), dim=0, sizes=(2.0, 3)),
+        Bad(ShapeError, "scalar", t(), dim=0, sizes=(1,)),
+    ),
+    torch="torch.unflatten",
 )

@@ -108,6 +108,7 @@ WEIGHT = "torch refuses a gradient to the weight"
 
 ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "expand": (METHOD, lambda input, size: torch.Tensor.expand(input, size)),
+    "repeat": (METHOD, lambda input, repeats: torch.Tensor.repeat(input, repeats)),
     "detach": (METHOD, lambda input: torch.Tensor.detach(input)),
     "reshape": (TUPLE, lambda input, shape: torch.reshape(input, as_tuple(shape))),
     "flip": (TUPLE, lambda input, dims: torch.flip(input, as_tuple(dims))),
