@@ -6,7 +6,8 @@ __version__ = "0.1.0"
 
 from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
-from .backend import device
+from .arrays import asnumpy
+from .backend import device, synchronize
 from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py

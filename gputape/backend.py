@@ -13,46 +13,35 @@ import os
 import pkgutil
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from .arrays import DTYPE_NAME as DTYPE_NAME  # what is asked of a backend's arrays is asked for here
+from .arrays import HOST, NARROW, NP_DTYPE, QUIET, Memory
+from .arrays import as_array as as_array
+from .arrays import asnumpy as asnumpy
+from .arrays import aval_of as aval_of
 from .aval import Aval
-from .errors import BackendError, DTypeError
+from .errors import BackendError
 from .registry import At
-
-NP_DTYPE = {
-    name: np.dtype(name)
-    for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-} | {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
-DTYPE_NAME = {dtype: name for name, dtype in NP_DTYPE.items()}
-NARROW = ("float16", "bfloat16")
 
 Arrays = Sequence[Any]
 Call = Callable[[Arrays], tuple[Any, ...]]
 
 
-class _PerThread(threading.local):
-    """What each thread brings to running bodies.
+class _Scratch(threading.local):
+    """Work buffers of a thread, which keeps them: fresh memory would be paged in anew by every body that asks."""
 
-    Attributes:
-        run: calls a function with NumPy's floating-point warnings off (ops follow IEEE 754: 1/0 is inf, 0/0 is NaN), in
-            a context that has them off; entering it costs a tenth of `np.errstate`.
-    """
-
-    KEPT = 64 * 2**20  # bytes of scratch that a thread holds on to
+    KEPT = 64 * 2**20  # bytes that a thread holds on to
 
     def __init__(self) -> None:
-        context = Context()
-        context.run(np.seterr, all="ignore")
-        self.run = context.run
         self._memory = np.empty(0, np.uint8)
 
-    def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
-        """Work buffers, valid until the next call: fresh memory would be paged in anew by every body that asks."""
+    def get(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[np.ndarray]:
+        """Arrays of these (shape, dtype), valid until the next call."""
         sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 for shape, dtype in specs]
         memory, total = self._memory, sum(sizes)
         if total > memory.nbytes:
@@ -66,7 +55,7 @@ class _PerThread(threading.local):
         return out
 
 
-_thread = _PerThread()
+_scratch_memory = _Scratch()
 
 
 class Backend:
@@ -75,8 +64,11 @@ class Backend:
     Attributes:
         name: "cpu", "emulated" or "cuda".
         xp: the array library its bodies compute with.
+        memory: where its arrays live.
         bodies: op name → `body(xp, *outputs, *inputs, **attrs)`.
     """
+
+    memory: Memory = HOST
 
     def __init__(self, name: str, xp: Any, package: str, widens: bool) -> None:
         self.name, self.xp, self.widens = name, xp, widens
@@ -115,12 +107,12 @@ class Backend:
 
     def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[Any]:
         """Work buffers of one call."""
-        return _thread.scratch(specs) if self.xp is np else [self.xp.empty(*spec) for spec in specs]
+        return _scratch_memory.get(specs) if self.xp is np else [self.xp.empty(*spec) for spec in specs]
 
     def _bind(self, at: At) -> Call:
         body, xp, attrs = self.body(at), self.xp, at.attrs
         if at.op.view is not None:
-            return lambda arrays: (_thread.run(body, xp, *arrays, **attrs),)
+            return lambda arrays: (QUIET.run(body, xp, *arrays, **attrs),)
         if self.widens and any(a is not None and a.dtype in NARROW for a in (*at.ins, *at.outs)):
             return self._bind_widened(at, body)
         empty = xp.empty
@@ -132,7 +124,7 @@ class Backend:
         def several(arrays: Arrays) -> tuple[Any, ...]:
             outs = [None if spec is None else empty(*spec) for spec in specs]
             extra = {"scratch": self.scratch(scratch)} if scratch else {}
-            _thread.run(body, xp, *outs, *arrays, **attrs, **extra)
+            QUIET.run(body, xp, *outs, *arrays, **attrs, **extra)
             return tuple(outs)
 
         return several
@@ -142,23 +134,23 @@ class Backend:
         if self.widens and any(a is not None and a.dtype in NARROW for a in (*at.ins, *at.outs)):
             for y, made in zip(outs, self.call(at)(arrays), strict=True):
                 if y is not None:
-                    self.xp.copyto(y, made)
+                    self.memory.write(y, made)
             return
         body = self.body(at)
         work = self.scratch([(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)])
-        _thread.run(body, self.xp, *outs, *arrays, **at.attrs, **({"scratch": work} if work else {}))
+        QUIET.run(body, self.xp, *outs, *arrays, **at.attrs, **({"scratch": work} if work else {}))
 
     def _single(self, at: At, body: Callable[..., Any]) -> Call:
         """One output, no scratch. Spelled out for the number of inputs, as this is what every small op costs."""
         names = ", ".join(f"x{k}" for k in range(len(at.ins)))
-        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "thread": _thread}
+        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "quiet": QUIET}
         scope |= {"body": body, "xp": self.xp, "attrs": at.attrs}
         options = ", **attrs" if at.attrs else ""
         exec(
             "def single(arrays):\n"
             f"    [{names}] = arrays\n"
             "    y = empty(shape, dtype)\n"
-            f"    thread.run(body, xp, y, {names}{options})\n"
+            f"    quiet.run(body, xp, y, {names}{options})\n"
             "    return (y,)\n",
             scope,
         )
@@ -175,9 +167,9 @@ class Backend:
             ins = [x.astype(wide) if narrow else x for x, narrow in zip(arrays, narrow_in, strict=True)]
             outs: list[Any] = [None if o is None else xp.empty(o[0], wide if o[2] else o[1]) for o in outs_at]
             extra = {"scratch": self.scratch(scratch)} if scratch else {}
-            _thread.run(body, xp, *outs, *ins, **attrs, **extra)
+            QUIET.run(body, xp, *outs, *ins, **attrs, **extra)
             return tuple(
-                _thread.run(y.astype, o[1]) if o is not None and o[2] else y for y, o in zip(outs, outs_at, strict=True)
+                QUIET.run(y.astype, o[1]) if o is not None and o[2] else y for y, o in zip(outs, outs_at, strict=True)
             )
 
         return widened
@@ -283,82 +275,10 @@ class device(contextlib.AbstractContextManager["device"]):
         return f"gt.device({self.name!r})"
 
 
-# --- arrays -----------------------------------------------------------------------------------------------------------
-
-_avals: dict[tuple[tuple[int, ...], Any], Aval] = {}
-
-
-def aval_of(array: Any) -> Aval:
-    """Shape and dtype of an array; `DTypeError` for an element type gputape does not have."""
-    key = (array.shape, array.dtype)
-    found = _avals.get(key)
-    if found is None:
-        name = DTYPE_NAME.get(array.dtype)
-        if name is None:
-            remedy = f"Convert to one of {', '.join(NP_DTYPE)}"
-            if array.dtype.newbyteorder("=") in DTYPE_NAME:
-                remedy = "Convert to this machine's byte order: array.astype(array.dtype.newbyteorder('='))"
-            raise DTypeError(f"array: elements of type {array.dtype} are not supported. {remedy}.")
-        if len(_avals) >= 16384:
-            _avals.clear()
-        found = _avals[key] = Aval(array.shape, name)
-    return found
-
-
-def as_array(value: Any, dtype: str | None = None) -> np.ndarray:
-    """A NumPy array of `value`: arrays (NumPy, DLPack) as they are, Python floats as float32, integers as int64.
+def synchronize() -> None:
+    """Wait until the current device has finished. As torch.cuda.synchronize.
 
     Raises:
-        DTypeError: the value is not numeric.
+        IndexRangeError: a kernel met an index out of range since the last read on the host.
     """
-    if type(value) is np.ndarray:
-        array = value
-    elif isinstance(value, np.ndarray | np.generic):
-        if isinstance(value, np.ma.MaskedArray) and value.mask is not np.ma.nomask:
-            raise DTypeError(
-                f"array: a masked array of shape {value.shape}; its mask would be lost. Fill it, with value.filled(0)."
-            )
-        array = np.asarray(value)
-    elif isinstance(value, bool | int | float):
-        if isinstance(value, float) and dtype == "float64":
-            return np.array(value)  # not rounded to float32 on the way
-        array = _from_number(value)
-    elif hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        array = np.from_dlpack(value)
-    else:
-        array = _from_sequence(value, dtype == "float64")
-    if array.dtype not in DTYPE_NAME:
-        aval_of(array)  # raises with the list of dtypes
-    if dtype is not None and array.dtype != NP_DTYPE[dtype]:
-        array = _thread.run(array.astype, NP_DTYPE[dtype])
-    return array
-
-
-def _from_number(value: bool | int | float) -> np.ndarray:
-    kind = "bool" if isinstance(value, bool) else "float32" if isinstance(value, float) else "int64"
-    try:
-        return _thread.run(np.array, value, NP_DTYPE[kind])
-    except OverflowError:
-        raise DTypeError(
-            f"array: the integer {value} does not fit int64. Pass a float, or a smaller integer."
-        ) from None
-
-
-def _from_sequence(value: Any, exact: bool = False) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as e:
-        if isinstance(value, list | tuple):
-            raise DTypeError(f"array: {value!r:.80} is not rectangular ({e}). Pass rows of equal length.") from e
-        raise DTypeError(f"array: a {type(value).__name__} cannot be read ({e}). Pass a NumPy array.") from e
-    if array.dtype == object or array.dtype.kind not in "biufV":
-        raise DTypeError(f"array: {type(value).__name__} {value!r:.80} is not numeric. Pass an array or numbers.")
-    if not exact and array.dtype == np.float64 and isinstance(value, list | tuple) and not _holds_float64(value):
-        array = array.astype(np.float32)  # Python floats, as torch.tensor does
-    return array
-
-
-def _holds_float64(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_holds_float64, value))
-    return isinstance(value, np.ndarray | np.generic) and value.dtype == np.float64
+    current().memory.synchronize()

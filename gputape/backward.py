@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import numpy as np
-
 from . import backend as _backend
+from .arrays import memory_of, owner_of
 from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Functions
@@ -116,10 +115,10 @@ def seed_array(F: Functions, op: str, aval: Aval, seed: Any) -> Any:
     """The cotangent to start from: ones for a scalar, else the checked seed."""
     if seed is None:
         return F.const(1, aval.dtype)
-    array = np.array(_backend.as_array(seed, aval.dtype))
+    array = F.const(seed, aval.dtype)
     if array.shape != aval.shape:
         raise seed_error(op, _backend.aval_of(array), aval)
-    return array
+    return memory_of(array).array(array, copy=True)
 
 
 def seed_error(op: str, seed: Aval, out: Aval) -> ShapeError:
@@ -131,8 +130,8 @@ def own_arrays(grads: dict[Any, Any]) -> dict[Any, Any]:
     seen: set[int] = set()
     out = {}
     for key, g in grads.items():
-        if g.base is not None or id(g) in seen or not g.flags.c_contiguous:
+        if g.base is not None or id(owner_of(g)) in seen or not g.flags.c_contiguous:
             g = g.copy()
-        seen.add(id(g))
+        seen.add(id(owner_of(g)))
         out[key] = g
     return out

@@ -65,7 +65,7 @@ class Compiled:
                     f"{self.name}: an argument is {x!r:.80}. A step reads and writes parameters and buffers from where "
                     "it is defined; pass a copy of the value (.numpy()) if it is data."
                 )
-        arrays = [_backend.as_array(unwrap(x)) if _is_array(x) else None for x in leaves]
+        arrays = [_array(unwrap(x)) if _is_array(x) else None for x in leaves]
         try:
             key = (
                 (_backend.current(), *in_force()),
@@ -105,10 +105,10 @@ class Compiled:
             ACTIVE.reset(token)
         results, rebuild = flatten(out)
         for r in results:
-            if isinstance(r, np.ndarray | np.generic):
+            if hasattr(r, "dtype") and not isinstance(r, Var):
                 raise CompileError(
-                    f"{self.name}: it returned a NumPy array, which every replay would repeat. Compute it with gt, or "
-                    "leave it out."
+                    f"{self.name}: it returned a {type(r).__name__}, which every replay would repeat. Compute it "
+                    "with gt, or leave it out."
                 )
             if not (r is None or isinstance(r, Var | bool | int | float | str)):
                 raise CompileError(
@@ -149,6 +149,11 @@ class Compiled:
 
 def _is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray | np.generic | Var | Cell) or hasattr(x, "__dlpack__")
+
+
+def _array(x: Any) -> Any:
+    """An argument as an array; one of NumPy's stays where it is, since a replay copies it anyway."""
+    return _backend.as_array(x) if isinstance(x, np.ndarray | np.generic) else _backend.current().memory.array(x)
 
 
 def compile(f: Callable[..., Any]) -> Compiled:

@@ -11,7 +11,7 @@ from .errors import DTypeError
 from .functions import NUMBERS, Execute, Functions, Lazy, lift_arrays, make_callable
 from .numerics import narrow_dtype
 from .registry import Op, get, on_register
-from .variable import ACTIVE, Operators
+from .variable import ACTIVE, Cell, Operators, check_place
 
 
 class _Eager(Execute):
@@ -32,7 +32,11 @@ class _Eager(Execute):
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         # `value`, not the memory itself: views must not let the caller write a parameter
-        return lift_arrays(op, tuple([x.value if isinstance(x, Operators) else x for x in inputs]))
+        backend = self.backend
+        for x in inputs:
+            if isinstance(x, Cell):
+                check_place(x, backend)
+        return lift_arrays(backend.memory, op, tuple([x.value if isinstance(x, Operators) else x for x in inputs]))
 
 
 EAGER = _Eager()

@@ -102,16 +102,16 @@ class Execute(Functions):
         return call((a, b))[0]
 
     def lift(self, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return lift_arrays(op, inputs)
+        return lift_arrays(self.backend.memory, op, inputs)
 
     def aval(self, handle: Any) -> Aval:
         return _backend.aval_of(handle)
 
     def const(self, value: Any, dtype: str) -> Any:
-        return _backend.as_array(value, dtype)
+        return self.backend.memory.array(value, dtype)
 
     def read(self, handle: Any) -> Any:
-        return handle
+        return _backend.asnumpy(handle)
 
 
 def needs_copy(at: At, x: Any) -> bool:
@@ -122,18 +122,19 @@ def needs_copy(at: At, x: Any) -> bool:
     return at.op.view(x.shape, tuple([s // item for s in x.strides]), **at.attrs) is None  # type: ignore[misc]
 
 
-def lift_arrays(op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arrays of whatever was passed; Python numbers take the dtype of the arrays beside them, as in PyTorch."""
-    if all(type(x) is _np_array for x in inputs):
+def lift_arrays(memory: _backend.Memory, op: Op, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arrays in `memory` of whatever was passed; Python numbers take the dtype of the arrays beside them, as in
+    PyTorch."""
+    kind = memory.kind
+    if all(type(x) is kind for x in inputs):
         return inputs
-    arrays = [x if x is None or type(x) in NUMBERS else _backend.as_array(x) for x in inputs]
+    arrays = [x if x is None or type(x) in NUMBERS else memory.array(x) for x in inputs]
     if any(type(x) in NUMBERS for x in arrays):
         avals = [_backend.aval_of(x) for x in arrays if x is not None and type(x) not in NUMBERS]
-        arrays = [_backend.as_array(x, number_dtype(op, x, avals)) if type(x) in NUMBERS else x for x in arrays]
+        arrays = [memory.array(x, number_dtype(op, x, avals)) if type(x) in NUMBERS else x for x in arrays]
     return tuple(arrays)
 
 
-_np_array = _backend.np.ndarray
 NUMBERS = (bool, int, float)
 
 

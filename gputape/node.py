@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import owner_of
 from .aval import Aval
 from .errors import TapeError
 from .registry import STRUCTURAL, At
@@ -190,15 +191,18 @@ def held_bytes(nodes: Sequence[Node]) -> int:
     for node in nodes:
         for array in node.values or ():
             if array is not None:
-                base = array if getattr(array, "base", None) is None else array.base
-                owners[id(base)] = getattr(base, "nbytes", array.nbytes)
+                owner = owner_of(array)
+                owners[id(owner)] = owner.nbytes if isinstance(owner, np.ndarray) else owner.size
     return sum(owners.values())
+
+
+def freeze(array: Any) -> Any:
+    """The array, which cannot be written through from now on (one on a device has no such flag)."""
+    if isinstance(array, np.ndarray):
+        array.flags.writeable = False
+    return array
 
 
 def read_only(array: Any) -> Any:
     """A view of a stored value that cannot be written through."""
-    if not isinstance(array, np.ndarray):
-        return array.copy()  # device arrays have no read-only flag
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return freeze(array.view() if isinstance(array, np.ndarray) else array.copy())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
+from .arrays import memory_of, owner_of
 from .aval import Aval
 from .errors import CompileError
 from .node import Node
@@ -37,7 +38,7 @@ class Plan:
         self.in_window = trace.in_window
         trace.depends(lambda: [cell.requires_grad for cell in self.cells.values()])
         self.premises = [(read, read()) for read in trace.premises]
-        self.owned = {id(c.array): c for c in (*self.cells.values(), *trace.effects)}
+        self.owned = {id(owner_of(c.array)): c for c in (*self.cells.values(), *trace.effects)}
         same = _common_subexpressions(trace)
         self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
         self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
@@ -90,6 +91,7 @@ class Plan:
         start = -arena.__array_interface__["data"][0] % ALIGNMENT if isinstance(arena, np.ndarray) else 0
         self._arena = arena[start:]
         values: dict[int, tuple[Any, ...]] = {}
+        self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         self._steps: list[Callable[[], Any]] = []
         for i in self.live:
             node = self.record[i]
@@ -111,12 +113,16 @@ class Plan:
         self._results_out = [None if i is None else values[i][0] for i in self.results]
 
     def _leaf(self, i: int, node: Node) -> Any:
-        """Where an input of the program lives: a buffer of its own (argument), the cell's memory, or the constant."""
-        if i in self.cells:
-            return self.cells[i].array
-        if i in self.arguments:
-            return self.backend.xp.empty(node.aval.shape, _backend.NP_DTYPE[node.aval.dtype])
-        return node.values[0]
+        """Where an input of the program lives: a buffer that replays fill, the cell's memory, or the constant."""
+        cell = self.cells.get(i)
+        if cell is not None and memory_of(cell.array) is self.backend.memory:
+            return cell.array
+        if cell is None and i not in self.arguments:
+            return node.values[0]
+        buffer = self.backend.xp.empty(node.aval.shape, _backend.NP_DTYPE[node.aval.dtype])
+        if cell is not None:
+            self._copied.append((buffer, cell))
+        return buffer
 
     def _carve(self, offset: int, avals: Sequence[Aval | None]) -> list[Any]:
         """Arrays over the arena from `offset` on, one per aval."""
@@ -153,9 +159,7 @@ class Plan:
     def refuse_aliases(self, arguments: Sequence[Any]) -> None:
         """Raise `CompileError` if an argument is the memory of a cell that the program reads or writes."""
         for k, a in enumerate(arguments):
-            while isinstance(getattr(a, "base", None), np.ndarray):
-                a = a.base
-            if (cell := self.owned.get(id(a))) is not None:
+            if (cell := self.owned.get(id(owner_of(a)))) is not None:
                 raise CompileError(
                     f"{self.name}: array {k} of the arguments shares the memory of {cell.name or 'a cell'}, which the "
                     "step reads or writes. Pass a copy, or use the cell itself inside the step."
@@ -163,10 +167,13 @@ class Plan:
 
     def replay(self, arguments: Sequence[Any]) -> list[Any]:
         """Run the program on new arguments; fresh copies of its results. Then write the cells."""
+        write = self.backend.memory.write
         for buffer, value in zip(self._arguments_in, arguments, strict=True):
             if buffer is not None:
-                buffer[...] = value
-        with np.errstate(all="ignore"):  # not `_thread.run`: steps that widen enter it, and it cannot be entered twice
+                write(buffer, value)
+        for buffer, cell in self._copied:
+            write(buffer, cell.array)
+        with np.errstate(all="ignore"):  # not `QUIET.run`: steps that widen enter it, and it cannot be entered twice
             self._run_steps()
         out = [None if y is None else y.copy() for y in self._results_out]
         # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.

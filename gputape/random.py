@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import HOST
 from .aval import FLOATS, need_float
 from .backend import as_array, aval_of, backend
 from .dispatch import call, interpreter
@@ -31,7 +32,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.cell = Cell(np.zeros(2, np.int64), name="generator")
+        self.cell = Cell(np.zeros(2, np.int64), name="generator", memory=HOST)
         self._lock = threading.Lock()
         self.manual_seed(seed)
 

@@ -20,7 +20,7 @@ from .errors import TapeError
 from .functions import NUMBERS, Execute, Functions, needs_copy, number_dtype
 from .node import Node, held_bytes, leaf_at, output_at, source_of_caller
 from .registry import Op
-from .variable import ACTIVE, Cell, Operators, Var, unwrap
+from .variable import ACTIVE, Cell, Operators, Var, check_place, unwrap
 
 
 class Recording(Functions):
@@ -117,9 +117,7 @@ class Recording(Functions):
 
     def leaf(self, value: Any, requires_grad: bool = True, name: str | None = None, copy: bool = True) -> Var:
         """A leaf of this recording; see `gt.leaf`."""
-        array = _backend.as_array(unwrap(value))
-        if copy and array is not None and not isinstance(value, NUMBERS):
-            array = np.array(array, order="C")
+        array = self.backend.memory.array(unwrap(value), copy=copy and not isinstance(value, NUMBERS))
         aval = _backend.aval_of(array)
         node = Node(leaf_at(aval), (), None, requires_grad and aval.is_float, source_of_caller(2), 0)
         node.name = name
@@ -147,6 +145,7 @@ class Recording(Functions):
         known = self._cells.get(cell)
         if known is not None and known[0] == cell.version:
             return Var(self, self.nodes[known[1]], known[1], cell.array)
+        check_place(cell, self.backend)
         node = Node(leaf_at(cell.aval), (), (cell.array,), cell.requires_grad, source_of_caller(2), 0)
         node.name, node.cell = cell.name, (cell, cell.version)
         var = self._push(node, cell.array)
@@ -167,10 +166,10 @@ class Recording(Functions):
         return handle.node.at.out
 
     def read(self, handle: Any) -> Any:
-        return handle.value
+        return _backend.asnumpy(handle)
 
     def const(self, value: Any, dtype: str) -> Any:
-        return self.leaf(_backend.as_array(value, dtype), requires_grad=False, copy=False)
+        return self.leaf(self.backend.memory.array(value, dtype), requires_grad=False, copy=False)
 
     # --- backward
 
@@ -221,7 +220,7 @@ class Recording(Functions):
             for key, i in targets:
                 if i not in grads:
                     a = self.nodes[i].aval
-                    found[key] = F.const(np.zeros(a.shape), a.dtype)
+                    found[key] = F.const(np.zeros(a.shape, _backend.NP_DTYPE[a.dtype]), a.dtype)
         return found if F is self else own_arrays(found)
 
     def _targets(self, wrt: Iterable[Any] | None) -> list[tuple[Any, int]]:

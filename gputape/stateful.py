@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .backend import as_array, aval_of
+from .arrays import as_array, aval_of, memory_of
+from .backend import current
 from .dispatch import FUNCTIONS, in_precision, interpreter, updates
 from .errors import ArgumentError, CompileError
 from .ops.batch_norm import per_channel
@@ -58,8 +57,9 @@ def _aval(x: Any) -> Any:
 def _check_writable(name: str, running: Any) -> None:
     if isinstance(running, Cell):
         return
-    if not isinstance(running, np.ndarray) or not running.flags.writeable:
-        kind = "a read-only array" if isinstance(running, np.ndarray) else f"a {type(running).__name__}"
+    fits = isinstance(running, current().memory.kind)
+    if not fits or not getattr(running.flags, "writeable", True):  # a device's arrays have no such flag
+        kind = "a read-only array" if fits else f"a {type(running).__name__}"
         raise ArgumentError(
             f"batch_norm: {name} is {kind}, which cannot be updated in training. "
             "Pass a gt.Cell or a writable NumPy array, or None for both."
@@ -77,7 +77,7 @@ def _move(running: Any, batch: Any, momentum: float, factor: float) -> None:
     if isinstance(running, Cell):
         running.assign(moved)
     else:
-        np.copyto(running, moved, casting="same_kind")
+        memory_of(running).write(running, moved)
 
 
 Operators.batch_norm = batch_norm  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from .node import (
     Store,
     append,
     check_cell,
+    freeze,
     held_bytes,
     leaf_at,
     next_uid,
@@ -71,9 +72,7 @@ class Tape:
         Raises:
             DTypeError: the value is not numeric.
         """
-        array = _backend.as_array(value)
-        if copy and type(value) not in NUMBERS:
-            array = np.array(array, order="C")
+        array = _backend.current().memory.array(value, copy=copy and type(value) not in NUMBERS)
         aval = _backend.aval_of(array)
         node = Node(leaf_at(aval), (), (array,), requires_grad and aval.is_float, source_of_caller(2), next_uid())
         node.name = name
@@ -202,9 +201,7 @@ class Tape:
             return tuple([_saved_value(nodes, node, *where) for where in op.saved_at])
 
         grads = sweep(F, nodes, int(out), g, saved)
-        for dy in grads.values():
-            dy.flags.writeable = False
-        return grads
+        return {i: freeze(dy) for i, dy in grads.items()}
 
     def backward_nodes(self, out: int, seed: int | None = None) -> tuple[Tape, dict[int, int]]:
         """As `backward`, but the gradient computation is appended to the tape, so it can be differentiated again.
@@ -337,8 +334,8 @@ class Append(Functions):
         return handle
 
     def read(self, handle: Any) -> Any:
-        return self.tape.value(handle)
+        return _backend.asnumpy(self.tape.value(handle))
 
     def const(self, value: Any, dtype: str) -> Any:
-        array = _backend.as_array(value, dtype)
+        array = self.backend.memory.array(value, dtype)
         return self.push(Node(leaf_at(_backend.aval_of(array)), (), (array,), False, source_of_caller(), next_uid()))

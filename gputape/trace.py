@@ -10,7 +10,7 @@ from typing import Any
 from .errors import CompileError
 from .node import Node, leaf_at, source_line
 from .recording import Recording
-from .variable import Cell, Var
+from .variable import Cell, Var, check_place
 
 
 class Trace(Recording):
@@ -59,13 +59,17 @@ class Trace(Recording):
         return var
 
     def _cell(self, cell: Cell) -> Var:
+        from .random import generator
+
         written = self.effects.get(cell)
         if written is not None:
             return written
+        if cell is not generator().cell:  # which lives on the host everywhere
+            check_place(cell, self.backend)
         known = self._cells.get(cell)
         if known is not None:
             return Var(self, self.nodes[known[1]], known[1], self.nodes[known[1]].values[0])
-        value = cell.array.copy()
+        value = self.backend.memory.array(cell.array, copy=True)
         node = Node(leaf_at(cell.aval), (), (value,), cell.requires_grad, None, 0)
         node.name = cell.name
         var = self._push(node, value)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backend as _backend
+from .arrays import Memory, asnumpy, memory_of
 from .aval import Aval
-from .errors import ShapeError
+from .errors import BackendError, ShapeError
 from .node import Node, check_cell, read_only
 
 if TYPE_CHECKING:
@@ -61,32 +62,36 @@ class Operators:
 
     def item(self) -> float | int | bool:
         """The value of a one-element array as a Python number."""
-        return self.value.item()
+        return asnumpy(self).item()
 
     def numpy(self) -> np.ndarray:
         """The value as a NumPy array of its own."""
-        return np.array(self.value)
+        return np.array(asnumpy(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.value, dtype=dtype, copy=copy)
+        return np.array(asnumpy(self), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
-        return np.array(self.value).__dlpack__(**options)
+        return self.value.copy().__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
         return self.value.__dlpack_device__()
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self.value.__cuda_array_interface__  # of an array on the CPU: AttributeError, as the protocol wants it
+
     def __float__(self) -> float:
-        return float(self.value)
+        return float(asnumpy(self))
 
     def __int__(self) -> int:
-        return int(self.value)
+        return int(asnumpy(self))
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.aval.shape else object.__format__(self, spec)
 
     def __bool__(self) -> bool:
-        return bool(self.value)
+        return bool(asnumpy(self))
 
     def __len__(self) -> int:
         if not self.aval.shape:
@@ -136,18 +141,24 @@ class Var(Operators):
 class Cell(Operators):
     """A place for an array that outlives tapes: a parameter, a buffer, an optimizer's state.
 
+    Args:
+        memory: where the array is to live; default: on the device that ops run on now.
+
     Attributes:
         array: its memory, at one address for life; write through `assign` only.
         version: counts the writes.
         requires_grad: whether recordings take gradients to it.
         name: its path in the model, for messages.
+        pinned: whether an optimizer holds it, so that it stays where it is.
     """
 
-    __slots__ = ("array", "version", "requires_grad", "name", "__weakref__")
+    __slots__ = ("array", "version", "requires_grad", "name", "pinned", "__weakref__")
 
-    def __init__(self, value: Any, requires_grad: bool = False, name: str | None = None) -> None:
-        self.array = np.array(_backend.as_array(unwrap(value)), order="C")
-        self.version, self.requires_grad, self.name = 0, requires_grad, name
+    def __init__(
+        self, value: Any, requires_grad: bool = False, name: str | None = None, memory: Memory | None = None
+    ) -> None:
+        self.array = (memory or _backend.current().memory).array(unwrap(value), copy=True)
+        self.version, self.requires_grad, self.name, self.pinned = 0, requires_grad, name, False
 
     @property
     def aval(self) -> Aval:
@@ -177,11 +188,21 @@ class Cell(Operators):
                 f"assign: {self.name or 'the cell'} has shape {self.array.shape}, the value {array.shape}. "
                 "Shapes must match."
             )
-        np.copyto(self.array, array, casting="unsafe")
+        memory_of(self.array).write(self.array, array)
         self.version += 1
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name or ''}{', ' if self.name else ''}{self.aval})"
+
+
+def check_place(cell: Cell, backend: _backend.Backend) -> None:
+    """Raise `BackendError` unless the cell lives where `backend` computes."""
+    if memory_of(cell.array) is not backend.memory:
+        raise BackendError(
+            f"{cell.name or 'a parameter or buffer'} of {cell.aval} lives in the memory of another device than "
+            f"{backend.name!r}, where it is used. Build the model under the same gt.device, or move it there with "
+            "model.to(device)."
+        )
 
 
 def unwrap(value: Any) -> Any:

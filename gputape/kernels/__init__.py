@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from ..arrays import HOST
 from ..backend import Backend, Call
 from ..registry import At
 from . import runtime
@@ -22,6 +23,7 @@ class KernelBackend(Backend):
 
     def __init__(self, name: str, rt: Any) -> None:
         super().__init__(name, rt, ".kernels", widens=False)
+        self.memory = rt if isinstance(rt, runtime.Cuda) else HOST
 
     def add(self, module: ModuleType) -> None:
         if module.__name__.rpartition(".")[2] not in MACHINERY:

@@ -1,7 +1,6 @@
 """Host side of the losses against class labels.
 
-On a GPU nothing on the host can look at the labels. The kernels give NaN for one out of range and read nothing there;
-to name it they will take a flag and the number of their node, as all index kernels do.
+The kernels give NaN for a label out of range and read nothing there.
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int) -> A
                 f"{op}: {at} is {int(target[where])}, but there are {classes} classes. "
                 f"Use labels from 0 to {classes - 1}, or ignore_index."
             )
+    rt.check_range(op, target, classes, ignore=ignore_index)
     return rt.packed(target if str(target.dtype) == "int64" else target.astype("int64"))
 
 

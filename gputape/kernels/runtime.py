@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..arrays import DTYPE_NAME, NP_DTYPE, add_memory, as_array, aval_of
 from ..errors import BackendError, IndexRangeError
+from ._ranges import NO_FAULT, Ranges
 from .machine import assembler
 
 
@@ -28,7 +30,7 @@ class Emulated:
     """The runtime of `emulated`: NumPy arrays whose fresh memory is NaN (integers: their maximum, bools: True)."""
 
     def __init__(self) -> None:
-        self.stream = EmulatedStream()
+        self.stream, self.ranges = EmulatedStream(), Ranges()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         dtype = np.dtype(dtype)
@@ -51,9 +53,12 @@ class Emulated:
         """The order (int64) that sorts a vector; equal keys keep theirs."""
         return np.argsort(keys, kind="stable")
 
-    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0) -> None:
-        """Raise `IndexRangeError` naming the first index outside [low, size)."""
-        outside = (index < low) | (index >= size)
+    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
+        """Raise `IndexRangeError` naming the first index outside [low, size) that is not `ignore`."""
+        fault = np.full((), NO_FAULT, np.int64)
+        self.ranges.check(self, fault, op, index, size, low, ignore)
+        outside = ((index < low) | (index >= size)) & (index != (low if ignore is None else ignore))
+        assert outside.any() == (fault != NO_FAULT), "check_range: the kernel sees it otherwise"
         if outside.any():
             where = tuple(int(k) for k in np.unravel_index(outside.argmax(), index.shape))
             raise IndexRangeError(
@@ -77,6 +82,9 @@ class _Window:
         }
 
 
+DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
+
+
 @dataclass(eq=False)
 class CudaStream:
     """CuPy's current stream on one device, and the functions loaded there."""
@@ -87,11 +95,16 @@ class CudaStream:
 
 
 class Cuda:
-    """The runtime of one NVIDIA device: CuPy's memory, and its current stream."""
+    """The runtime of one NVIDIA device: CuPy's memory, and its current stream. One object per device."""
+
+    _opened: ClassVar[dict[int, Cuda]] = {}
 
     def __init__(self, cupy: Any, number: int) -> None:
-        self.cupy, self.device = cupy, cupy.cuda.Device(number)
+        self.cupy, self.device, self.kind = cupy, cupy.cuda.Device(number), cupy.ndarray
         self.stream = CudaStream(int(self.device.compute_capability))
+        self.ranges = Ranges()
+        with self.device:
+            self.fault = cupy.full((), NO_FAULT, np.int64)
 
     @classmethod
     def open(cls, name: str) -> Cuda:
@@ -116,13 +129,62 @@ class Cuda:
             raise BackendError(
                 f'device: {name!r} is not there ({count} NVIDIA devices). Use "cuda:0" to "cuda:{count - 1}".'
             )
+        if int(number) in cls._opened:
+            return cls._opened[int(number)]
         made = cls(cupy, int(number))
         if made.stream.arch < 80:
             raise BackendError(
                 f'device: {name!r} has compute capability {made.stream.arch / 10}; 8.0 is needed. Use gt.device("cpu").'
             )
         assembler.suit(cupy.cuda.runtime.driverGetVersion())
+        add_memory(cupy.ndarray, lambda array: cls._opened[array.device.id])
+        cls._opened[int(number)] = made
         return made
+
+    # --- memory
+
+    def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> Any:
+        """An array on this device; see `Memory`. Arrays of other libraries that are on it already are not copied."""
+        cupy = self.cupy
+        with self.device:
+            if hasattr(value, "__cuda_array_interface__"):
+                array = cupy.asarray(value)
+            elif hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in DLPACK_CUDA:
+                array = cupy.from_dlpack(value)
+            else:
+                array = cupy.asarray(as_array(value, dtype))
+                copy = False
+            if array.device.id != self.device.id:
+                array = cupy.asarray(array)  # copied from the other device
+            if array.dtype not in DTYPE_NAME:
+                aval_of(array)  # raises with the list of dtypes
+            if dtype is not None and array.dtype != NP_DTYPE[dtype]:
+                return array.astype(NP_DTYPE[dtype])
+            return array.copy() if copy else array
+
+    def write(self, target: Any, value: Any) -> None:
+        with self.device:
+            target[...] = self.array(value)
+
+    def host(self, array: Any) -> np.ndarray:
+        with self.device:
+            found = array.get()
+        self._raise_fault()
+        return found
+
+    def owner(self, array: Any) -> Any:
+        return array.data.mem
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+        self._raise_fault()
+
+    def _raise_fault(self) -> None:
+        """Raise what a kernel has noted since the last time."""
+        number = int(self.fault.get())
+        if number != NO_FAULT:
+            self.fault.fill(NO_FAULT)
+            raise self.ranges.error(number)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         with self.device:
@@ -142,5 +204,6 @@ class Cuda:
         with self.device:
             return self.cupy.argsort(keys, kind="stable")
 
-    def check_range(self, op: str, index: Any, size: int, low: int = 0) -> None:
-        """Nothing: reading the indices would wait for the device. The kernels load nothing out of range."""
+    def check_range(self, op: str, index: Any, size: int, low: int = 0, ignore: int | None = None) -> None:
+        """Have the device note an index outside [low, size) that is not `ignore`."""
+        self.ranges.check(self, self.fault, op, index, size, low, ignore)

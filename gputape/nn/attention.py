@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_array
 from ..dispatch import call
 from ..errors import ArgumentError, ShapeError, UnsupportedError
-from ..variable import unwrap
 from . import init
 from .basic import Linear
 from .module import Module, Parameter, zeros
@@ -159,13 +157,13 @@ class MultiheadAttention(Module):
         if not masks:
             return None
         if all(m.dtype == bool for m in masks):
-            barred = unwrap(masks[0])
+            barred = masks[0]
             for m in masks[1:]:
-                barred = barred | unwrap(m)
-            return ~barred
+                barred = call("logical_or", barred, m)
+            return call("logical_not", barred)
         total: Any = None
         for m in masks:
-            added = np.where(unwrap(m), np.float32(MASKED), np.float32(0)) if m.dtype == bool else m
+            added = call("where", m, MASKED, 0.0) if m.dtype == bool else m
             total = added if total is None else call("add", total, added)
         return total
 
@@ -178,8 +176,8 @@ class MultiheadAttention(Module):
         allowed = None
         if mask is not None:
             if mask.dtype == bool:
-                allowed = as_array(mask).astype(np.float32)
-                mask = (1 - allowed) * np.float32(MASKED)
+                allowed = call("cast", mask, "float32")
+                mask = call("where", mask, 0.0, MASKED)
             scores = call("add", scores, mask)
         weights = call("softmax", scores, -1)
         if allowed is not None:

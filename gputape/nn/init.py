@@ -1,17 +1,15 @@
 """Initialisations, drawn from the generator that `gt.manual_seed` seeds. As torch.nn.init: each writes its argument and
-returns it."""
+returns it. They are drawn on the host, so that a seed gives the same weights on every device."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..random import generator, rand, randn
-from ..variable import unwrap
+from ..random import generator
 from .module import Parameter
 
 
@@ -20,19 +18,14 @@ def _assign(param: Any, values: Any) -> Any:
     return param
 
 
-def _draw(source: Callable[..., Any], param: Any) -> np.ndarray:
-    """Numbers from the default generator in the parameter's shape and dtype, also while a recording is active."""
-    return unwrap(source(*param.shape, dtype=param.aval.dtype, generator=generator()))
-
-
 def uniform_(param: Any, a: float = 0.0, b: float = 1.0) -> Any:
     """Uniform in [a, b)."""
-    return _assign(param, a + (b - a) * _draw(rand, param))
+    return _assign(param, a + (b - a) * generator().uniform(param.shape, param.aval.dtype))
 
 
 def normal_(param: Any, mean: float = 0.0, std: float = 1.0) -> Any:
     """Normal."""
-    return _assign(param, mean + std * _draw(randn, param))
+    return _assign(param, mean + std * generator().normal(param.shape, param.aval.dtype))
 
 
 def constant_(param: Any, val: float) -> Any:

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backend import NP_DTYPE, as_array
+from ..arrays import NP_DTYPE, as_array, asnumpy
+from ..backend import backend
+from ..backend import device as _device
 from ..errors import ArgumentError, CheckpointError, CompileError, DTypeError, UnsupportedError
 from ..node import source_line
 from ..variable import ACTIVE, Cell, unwrap
@@ -173,6 +175,25 @@ class Module:
         """Freeze (False) or unfreeze all parameters."""
         for p in self.parameters():
             p.requires_grad = bool(requires_grad)
+        return self
+
+    def to(self, device: Any) -> Module:
+        """Move all parameters and buffers to a device: "cuda", "cuda:1", "cpu", or a `gt.device`.
+
+        Raises:
+            ArgumentError: an optimizer holds a parameter already. Move the model before it is made.
+        """
+        memory = (device.backend if isinstance(device, _device) else backend(device)).memory
+        cells = [*self.parameters(), *self.buffers()]
+        for cell in cells:
+            if cell.pinned:
+                raise ArgumentError(
+                    f"to: {cell.name or 'a parameter'} belongs to an optimizer, whose state would stay behind. "
+                    "Move the model first."
+                )
+        for cell in cells:
+            cell.array = memory.array(asnumpy(cell), copy=True)
+            cell.version += 1
         return self
 
     def apply(self, fn: Callable[[Module], Any]) -> Module:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import backend as _backend
+from ..arrays import asnumpy, memory_of
 from ..dispatch import EAGER, updates
 from ..errors import ArgumentError, CheckpointError, DTypeError, ShapeError
 from ..registry import get
-from ..variable import ACTIVE, Cell, Var, unwrap
+from ..variable import ACTIVE, Cell, Var, check_place, unwrap
 
 
 def check_number(name: str, option: str, value: Any, low: float = 0.0, below: float = math.inf) -> float:
@@ -46,13 +47,18 @@ class ParamGroup(dict):
     """
 
     def __init__(self, optimizer: Optimizer, options: dict[str, Any]) -> None:
-        self.rate = Cell(np.zeros((), np.float64), name="lr")
+        self.memory = memory_of(options["params"][0].array) if options["params"] else _backend.current().memory
+        self.rate = Cell(np.zeros((), np.float64), name="lr", memory=self.memory)
         self.clocks: list[tuple[Cell, list[Cell]]] = []
         self.optimizer = optimizer
         super().__init__(options)
         self.update(options)
         if self["params"]:
-            self.clocks.append((_clock(0), list(self["params"])))
+            self.clocks.append((self.clock(0), list(self["params"])))
+
+    def clock(self, steps: Any) -> Cell:
+        """A new step count."""
+        return Cell(np.asarray(steps, np.int64), name="step", memory=self.memory)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -81,10 +87,6 @@ def _group(options: dict[str, Any]) -> ParamGroup:
     group = ParamGroup.__new__(ParamGroup)
     dict.update(group, options)
     return group
-
-
-def _clock(steps: Any) -> Cell:
-    return Cell(np.asarray(steps, np.int64), name="step")
 
 
 class Optimizer:
@@ -140,7 +142,11 @@ class Optimizer:
         options = self._checked({**self.defaults, **group, "params": params})
         self.param_groups.append(ParamGroup(self, options))
         for p in params:
-            self.state[p] = {key: Cell(np.zeros_like(p.array), name=key) for key in self._state_keys(options)}
+            p.pinned = True
+            self.state[p] = {
+                key: Cell(np.zeros(p.shape, p.dtype), name=key, memory=memory_of(p.array))
+                for key in self._state_keys(options)
+            }
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a group, each within its range."""
@@ -222,7 +228,7 @@ class Optimizer:
             hit = [p for p in members if grads.get(p) is not None]
             if 0 < len(hit) < len(members):
                 group.clocks[k] = (clock, [p for p in members if grads.get(p) is None])
-                clock = _clock(clock.array)
+                clock = group.clock(asnumpy(clock))
                 group.clocks.append((clock, hit))
             if hit:
                 yield clock, hit
@@ -235,7 +241,7 @@ class Optimizer:
         steps = {p: clock for group in self.param_groups for clock, members in group.clocks for p in members}
         return {
             "state": {
-                i: {"step": np.array(steps[p].array), **{k: np.array(c.array) for k, c in self.state[p].items()}}
+                i: {"step": steps[p].numpy(), **{k: c.numpy() for k, c in self.state[p].items()}}
                 for p, i in index.items()
             },
             "param_groups": [
@@ -266,7 +272,7 @@ class Optimizer:
             )
         params = list(self.state)
         for i, p in enumerate(params):
-            saved = {k: _backend.as_array(unwrap(v)) for k, v in state.get(i, {}).items()}
+            saved = {k: asnumpy(v) for k, v in state.get(i, {}).items()}
             expected = {"step": ()} | {k: p.shape for k in self.state[p]}
             found = {k: a.shape for k, a in saved.items()}
             if saved and found != expected:
@@ -285,7 +291,7 @@ class Optimizer:
             group.update(saved_options)
         for i, p in enumerate(params):
             for key, cell in self.state[p].items():
-                cell.assign(state[i].get(key, np.zeros_like(cell.array)))
+                cell.assign(state[i].get(key, np.zeros(cell.shape, cell.dtype)))
         for group in self.param_groups:
             self._load_clocks(group, {p: int(state[i].get("step", 0)) for i, p in enumerate(params)})
 
@@ -295,7 +301,7 @@ class Optimizer:
         for clock, members in group.clocks:
             counts = sorted({steps[p] for p in members})
             for k, n in enumerate(counts):
-                target = clock if k == 0 else _clock(n)
+                target = clock if k == 0 else group.clock(n)
                 target.assign(np.int64(n))
                 clocks.append((target, [p for p in members if steps[p] == n]))
         group.clocks = clocks
@@ -319,8 +325,11 @@ def write(name: str, cells: tuple[Cell, ...], inputs: tuple[Any, ...], values: t
         for cell, y in zip(cells, made if op.returns > 1 else (made,), strict=True):
             cell.assign(y)
         return
-    arrays = [_backend.as_array(unwrap(x)) for x in inputs]
+    backend = _backend.current()
+    for cell in cells:
+        check_place(cell, backend)
+    arrays = [backend.memory.array(unwrap(x)) for x in inputs]
     at = op.at(tuple(map(_backend.aval_of, arrays)), values)
-    _backend.current().run_into(at, [c.array for c in cells], arrays)
+    backend.run_into(at, [c.array for c in cells], arrays)
     for cell in cells:
         cell.version += 1

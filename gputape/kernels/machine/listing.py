@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import launch
+from .._ranges import Ranges
 from ..runtime import Emulated
 from .cubin import specialised
 
@@ -29,6 +30,7 @@ class Listing(Emulated):
 
     def __init__(self) -> None:
         self.stream: Any = ListingStream()
+        self.ranges = Ranges()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.zeros(shape, dtype)  # pages that are never touched cost nothing; zeros are valid indices
@@ -36,8 +38,8 @@ class Listing(Emulated):
     def argsort(self, keys: np.ndarray) -> np.ndarray:
         return np.zeros(keys.shape, np.int64)
 
-    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0) -> None:
-        """Nothing, as on a GPU."""
+    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
+        self.ranges.check(self, np.zeros((), np.int64), op, index, size, low, ignore)
 
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:

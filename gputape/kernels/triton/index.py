@@ -219,3 +219,21 @@ def one_hot_of(
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     i = tl.load(index_ptr + at // classes, mask=at < total, other=0).to(tl.int64)
     tl.store(y_ptr + at, (i == at % classes).to(tl.int64), mask=at < total)
+
+
+@triton.jit
+def check_range(
+    fault_ptr,  # in and out (): the lowest number that was noted
+    index_ptr,  # in (n)
+    n,  # 64-bit, like all that follows
+    low,
+    size,
+    ignore,  # an index that is fine wherever it lies
+    number,
+    BLOCK: tl.constexpr,
+):
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    i = tl.load(index_ptr + at, mask=at < n, other=0).to(tl.int64)
+    outside = (at < n) & ((i < low) | (i >= size)) & (i != ignore)
+    found = tl.max(outside.to(tl.int32), axis=0)
+    tl.atomic_min(fault_ptr, number, mask=found > 0)

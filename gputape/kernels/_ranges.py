@@ -1,0 +1,46 @@
+"""Indices out of range, noted by the device: one integer, the lowest number of a place in the program that met one.
+
+Reading indices on the host would wait for the device. So a kernel of its own looks at them, and the next read on the
+host raises; the ops themselves follow no index that is out of range and write NaN for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..aval import INTS
+from ..errors import IndexRangeError
+from ..node import source_line
+from .launch import Variant, launch, triton
+from .tiles import cdiv
+
+NO_FAULT = 2**63 - 1
+BLOCK = 1024
+CHECK = triton("index", "check_range", BLOCK=BLOCK)
+
+
+class Ranges:
+    """What the numbers stand for: an op, a range and a source line, numbered as the program first comes by."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, int, int, str], int] = {}
+
+    def check(self, rt: Any, fault: Any, op: str, index: Any, size: int, low: int, ignore: int | None) -> None:
+        """Launch the check of `index` against [low, size), in which `ignore` is fine too."""
+        number = self._places.setdefault((op, size, low, source_line()), len(self._places))
+        values = (index.size, low, size, low if ignore is None else ignore, number)
+        arguments = (fault, rt.packed(index), *map(np.int64, values))
+        launch(CHECK, (cdiv(index.size, BLOCK),), arguments, rt.stream)
+
+    def error(self, number: int) -> IndexRangeError:
+        """What to raise for a number that was noted."""
+        op, size, low, line = list(self._places)[number]
+        return IndexRangeError(
+            f"{op}: an index is out of range for size {size} ({line}). "
+            + (f"Use {low} to {size - 1}." if size else "There is nothing to index.")
+        )
+
+
+VARIANTS = tuple(Variant(CHECK, ("*int64", f"*{kind}", *("int64",) * 5)) for kind in INTS)

@@ -1,0 +1,196 @@
+"""A stand-in for CuPy whose device is the host: arrays that are no NumPy arrays and refuse to be taken for them.
+
+With it everything of `cuda` runs without a GPU but cubins and streams: what would mix host and device memory raises
+here as it would there. Kernels go to the emulator.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from gputape import arrays, backend
+from gputape.kernels import launch, runtime
+
+
+class Memory:
+    """A block of device memory."""
+
+    def __init__(self, block):
+        self.block, self.size = block, block.nbytes
+
+    @property
+    def ptr(self):
+        return self.block.__array_interface__["data"][0]
+
+
+class MemoryPointer:
+    def __init__(self, mem, ptr):
+        self.mem, self.ptr = mem, ptr
+
+    def __add__(self, n):
+        return MemoryPointer(self.mem, self.ptr + n)
+
+
+class ndarray:
+    """The part of cupy.ndarray that gputape uses, and the refusals that protect it."""
+
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
+        dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
+        if memptr is None:
+            block = np.full(max(int(np.prod(shape)) * dtype.itemsize, 1), 0xFF, np.uint8)  # NaN
+            memptr = MemoryPointer(Memory(block), block.__array_interface__["data"][0])
+        self.data = memptr
+        block = memptr.mem.block
+        start = memptr.ptr - block.__array_interface__["data"][0]
+        self.a = np.ndarray(shape, dtype, block, start, strides) if 0 not in shape else np.empty(shape, dtype)
+        self.base = None
+
+    def _of(self, view):
+        """Another array over the same memory."""
+        made = object.__new__(ndarray)
+        made.a, made.base = view, self if self.base is None else self.base
+        made.data = MemoryPointer(self.data.mem, view.__array_interface__["data"][0])
+        return made
+
+    shape = property(lambda self: self.a.shape)
+    dtype = property(lambda self: self.a.dtype)
+    strides = property(lambda self: self.a.strides)
+    itemsize = property(lambda self: self.a.itemsize)
+    size = property(lambda self: self.a.size)
+    ndim = property(lambda self: self.a.ndim)
+    nbytes = property(lambda self: self.a.nbytes)
+    T = property(lambda self: self._of(self.a.T))
+    device = property(lambda self: Device(0))
+
+    @property
+    def flags(self):
+        return types.SimpleNamespace(c_contiguous=self.a.flags.c_contiguous, owndata=self.base is None)
+
+    @property
+    def __cuda_array_interface__(self):
+        return self.a.__array_interface__ | {"version": 3, "stream": 1}
+
+    def view(self, dtype=None):
+        return self._of(self.a if dtype is None else self.a.view(dtype))
+
+    def reshape(self, *shape):
+        return self._of(self.a.reshape(*shape)) if self.a.flags.c_contiguous else put(self.a.reshape(*shape))
+
+    def transpose(self, *axes):
+        return self._of(self.a.transpose(*axes))
+
+    def astype(self, dtype):
+        with np.errstate(all="ignore"):
+            return put(self.a.astype(dtype))
+
+    def copy(self):
+        return put(self.a)
+
+    def get(self):
+        return self.a.copy()
+
+    def set(self, x):
+        self.a[...] = x
+
+    def fill(self, value):
+        self.a.fill(value)
+
+    def nonzero(self):
+        return tuple(put(x) for x in self.a.nonzero())
+
+    def __len__(self):
+        return len(self.a)
+
+    def __getitem__(self, index):
+        return self._of(self.a[index])
+
+    def __setitem__(self, index, value):
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"Unsupported type {type(value)}")
+        with np.errstate(all="ignore"):
+            self.a[index] = value.a if isinstance(value, ndarray) else value
+
+    def __float__(self):
+        return float(self.a)
+
+    def __int__(self):
+        return int(self.a)
+
+    def __bool__(self):
+        return bool(self.a)
+
+    def __repr__(self):
+        return repr(self.a)
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one.")
+
+    def __array_function__(self, function, *args):
+        raise TypeError(f"{function.__name__} was called on a device array")
+
+    def __array_ufunc__(self, ufunc, *args, **kwargs):
+        raise TypeError(f"{ufunc.__name__} was called on a device array")
+
+    def __dlpack__(self, **options):
+        raise NotImplementedError
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def put(x):
+    """A C-ordered copy on the device."""
+    made = ndarray(x.shape, x.dtype)
+    made.a[...] = x
+    return made
+
+
+class Device:
+    compute_capability = "90"
+
+    def __init__(self, number=0):
+        self.id = number
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+def module():
+    """The module `cupy`."""
+    cupy = types.ModuleType("cupy")
+    cupy.ndarray = ndarray
+    cupy.empty = ndarray
+    cupy.full = lambda shape, value, dtype: put(np.full(shape, value, dtype))
+    cupy.asarray = lambda x: x if isinstance(x, ndarray) else put(np.asarray(x))
+    cupy.ascontiguousarray = lambda x: x if x.a.flags.c_contiguous else put(x.a)
+    cupy.broadcast_to = lambda x, shape: x._of(np.broadcast_to(x.a, shape))
+    cupy.argsort = lambda x, kind: put(np.argsort(x.a, kind=kind))
+    runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000)
+    cupy.cuda = types.SimpleNamespace(Device=Device, runtime=runtime_api)
+    return cupy
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """Inside a test: "cuda" is a device."""
+    stream, real = runtime.EmulatedStream(), launch._runner
+
+    def emulated(kernel, grid, args, _):
+        real("emulated", kernel.route)(kernel, grid, [x.a if isinstance(x, ndarray) else x for x in args], stream)
+
+    monkeypatch.setitem(sys.modules, "cupy", module())
+    monkeypatch.setattr(launch, "_runner", lambda m, route: emulated if m == "cuda" else real(m, route))
+    monkeypatch.setattr(backend, "_backends", {k: v for k, v in backend._backends.items() if k != "cuda"})
+    monkeypatch.setattr(arrays, "_memories", dict(arrays._memories))
+    monkeypatch.setattr(runtime.Cuda, "_opened", {})
+    return backend.backend("cuda")
