@@ -75,7 +75,7 @@ class Memory(Protocol):
 class Host:
     """The memory of the CPU: NumPy's arrays."""
 
-    kind = np.ndarray
+    kind: type = np.ndarray
 
     def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> np.ndarray:
         array = as_array(value, dtype)

@@ -107,8 +107,8 @@ class Compiled:
         for r in results:
             if hasattr(r, "dtype") and not isinstance(r, Var):
                 raise CompileError(
-                    f"{self.name}: it returned a {type(r).__name__}, which every replay would repeat. Compute it "
-                    "with gt, or leave it out."
+                    f"{self.name}: it returned an array ({type(r).__name__}), which every replay would repeat. Compute "
+                    "it with gt, or leave it out."
                 )
             if not (r is None or isinstance(r, Var | bool | int | float | str)):
                 raise CompileError(

@@ -100,7 +100,8 @@ class Cuda:
     _opened: ClassVar[dict[int, Cuda]] = {}
 
     def __init__(self, cupy: Any, number: int) -> None:
-        self.cupy, self.device, self.kind = cupy, cupy.cuda.Device(number), cupy.ndarray
+        self.cupy, self.device = cupy, cupy.cuda.Device(number)
+        self.kind: type = cupy.ndarray
         self.stream = CudaStream(int(self.device.compute_capability))
         self.ranges = Ranges()
         with self.device:

@@ -54,11 +54,11 @@ class ParamGroup(dict):
         super().__init__(options)
         self.update(options)
         if self["params"]:
-            self.clocks.append((self.clock(0), list(self["params"])))
+            self.clocks.append((self.clock(np.int64(0)), list(self["params"])))
 
     def clock(self, steps: Any) -> Cell:
         """A new step count."""
-        return Cell(np.asarray(steps, np.int64), name="step", memory=self.memory)
+        return Cell(steps, name="step", memory=self.memory)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.update({key: value})
@@ -228,7 +228,7 @@ class Optimizer:
             hit = [p for p in members if grads.get(p) is not None]
             if 0 < len(hit) < len(members):
                 group.clocks[k] = (clock, [p for p in members if grads.get(p) is None])
-                clock = group.clock(asnumpy(clock))
+                clock = group.clock(clock.array)
                 group.clocks.append((clock, hit))
             if hit:
                 yield clock, hit
@@ -301,7 +301,7 @@ class Optimizer:
         for clock, members in group.clocks:
             counts = sorted({steps[p] for p in members})
             for k, n in enumerate(counts):
-                target = clock if k == 0 else group.clock(n)
+                target = clock if k == 0 else group.clock(np.int64(n))
                 target.assign(np.int64(n))
                 clocks.append((target, [p for p in members if steps[p] == n]))
         group.clocks = clocks
