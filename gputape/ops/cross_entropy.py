@@ -14,7 +14,7 @@ from .norm import statistics_dtype
 # --- one element per row ----------------------------------------------------------------------------------------------
 
 
-def _check_labels(name: str, input: Aval, target: Aval) -> None:
+def check_labels(name: str, input: Aval, target: Aval) -> None:
     """Raise unless `target` holds one integer label per position of the (N, C, …) or (C,) input."""
     if target.dtype not in INTS:
         raise DTypeError(
@@ -39,7 +39,7 @@ def _check_ignore(name: str, ignore_index: int) -> None:
 
 
 def _pick_rule(input: Aval, target: Aval, *, ignore_index: int) -> Aval:
-    _check_labels("pick_class", input, target)
+    check_labels("pick_class", input, target)
     _check_ignore("pick_class", ignore_index)
     return input.with_shape(target.shape)
 
@@ -131,7 +131,7 @@ def _check_weight(name: str, input: Aval, weight: Aval | None) -> None:
 def _nll_rule(input: Aval, target: Aval, weight: Aval | None, *, ignore_index: int, reduction: str) -> Aval:
     check_reduction("nll_loss", reduction)
     need_float("nll_loss", input=input)
-    _check_labels("nll_loss", input, target)
+    check_labels("nll_loss", input, target)
     _check_weight("nll_loss", input, weight)
     _check_ignore("nll_loss", ignore_index)
     return input
@@ -211,7 +211,7 @@ register(
 def _fused_rule(
     input: Aval, target: Aval, *, ignore_index: int, reduction: str, label_smoothing: float
 ) -> tuple[Aval, ...]:
-    _check_labels("cross_entropy", input, target)
+    check_labels("cross_entropy", input, target)
     stat = Aval(target.shape, statistics_dtype(input))
     y = target.shape if reduction == "none" else ()
     return input.with_shape(y), stat, stat, stat.with_shape(())
@@ -315,7 +315,7 @@ def _cross_entropy_rule(
         if not input.shape[min(1, input.ndim - 1)]:
             raise ShapeError(f"{name}: the input {input.shape} has no classes. Give it at least one.")
     else:
-        _check_labels(name, input, target)
+        check_labels(name, input, target)
     _check_weight(name, input, weight)
     return input
 

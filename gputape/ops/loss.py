@@ -18,14 +18,27 @@ def check_reduction(name: str, reduction: str) -> None:
         raise ArgumentError(f"{name}: reduction={reduction!r} is not known. Use 'none', 'mean' or 'sum'.")
 
 
+def check_same_shape(name: str, **avals: Aval) -> None:
+    """Raise unless all have the shape of the first: a loss never broadcasts."""
+    (first, a), *rest = avals.items()
+    for other, b in rest:
+        if a.shape != b.shape:
+            raise ShapeError(
+                f"{name}: {first} has shape {a.shape}, {other} {b.shape}. A loss does not broadcast: "
+                f"give both one shape, for example with gt.reshape({other}, {a.shape})."
+            )
+
+
 def check_pair(name: str, input: Aval, target: Aval) -> None:
-    """Raise unless both have one shape and a floating-point dtype: a loss never broadcasts."""
+    """Raise unless both have one shape and a floating-point dtype."""
     need_float(name, input=input, target=target)
-    if input.shape != target.shape:
-        raise ShapeError(
-            f"{name}: input has shape {input.shape}, target {target.shape}. A loss does not broadcast: "
-            f"give both one shape, for example with gt.reshape(target, {input.shape})."
-        )
+    check_same_shape(name, input=input, target=target)
+
+
+def check_number(name: str, option: str, value: Any) -> None:
+    """Raise `ArgumentError` unless the option is a plain number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentError(f"{name}: {option}={value!r} must be a number. Use for example 1.0.")
 
 
 def reduce(F: Any, loss: Any, reduction: str) -> Any:

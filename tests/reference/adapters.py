@@ -98,6 +98,16 @@ def labelled(loss: Callable[..., Any], log: Callable[..., Any]) -> Callable[...,
     return call
 
 
+def multi_margin(input: Any, target: Any, weight: Any = None, reduction: str = "mean", **k: Any) -> Any:
+    loss = nn.multi_margin_loss(input, target.long(), reduction="none", **k)
+    return reduced(loss, None if weight is None else weight[target.long()], reduction)
+
+
+def soft_margin(input: Any, target: Any, reduction: str = "mean") -> Any:
+    loss = nn.soft_margin_loss(input, target.detach(), reduction="none")
+    return reduced(through(loss, nn.softplus(-target * input.detach())), None, reduction)
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 METHOD = "a method takes its tensor by position"
@@ -124,6 +134,8 @@ ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "binary_cross_entropy_with_logits": (WEIGHT + ", and takes the target's dtype where they differ", bce_with_logits),
     "nll_loss": (WEIGHT, labelled(nn.nll_loss, lambda x, dim: x)),
     "cross_entropy": (WEIGHT, labelled(nn.cross_entropy, nn.log_softmax)),
+    "soft_margin_loss": ("torch refuses a gradient to the target", soft_margin),
+    "multi_margin_loss": (WEIGHT, multi_margin),
     "huber_loss": (
         "torch's gradient fails where the dtypes differ",
         lambda input, target, **k: nn.huber_loss(*promoted(input, target), **k),
