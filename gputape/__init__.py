@@ -12,7 +12,7 @@ from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
 from .node import Node
-from .numerics import precision
+from .numerics import matmul_precision, precision
 from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
 from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find

@@ -69,9 +69,34 @@ class precision(_Choice):
     entered: ClassVar[_Entered] = ContextVar("gputape_precision", default=(None,))
 
 
+class matmul_precision(_Choice):
+    """How float32 products are computed on a GPU: `with gt.matmul_precision("high"): …`, also as a decorator.
+
+    "highest", the default, rounds as IEEE float32. "high" lets tensor cores round the factors to TF32's 10 bits: in
+    matmul, linear, convolutions, attention and the gradients of these. Sums stay in float32.
+
+    It holds for the ops that run inside, a `backward` among them; one that is called later follows the setting of then,
+    as in PyTorch. A compiled step repeats what it was recorded with. On "cpu" it changes nothing.
+
+    Args:
+        name: "highest" or "ieee"; "high" or "tf32". "medium" is "high", as torch.set_float32_matmul_precision allows.
+
+    Raises:
+        ArgumentError: the name is not known.
+    """
+
+    names: ClassVar[dict[str, Any]] = {"highest": False, "high": True, "ieee": False, "tf32": True, "medium": True}
+    entered: ClassVar[_Entered] = ContextVar("gputape_matmul_precision", default=(False,))
+
+
 def narrow_dtype() -> str | None:
     """The 16-bit dtype of the innermost `gt.precision`, or None."""
     return precision.entered.get()[-1]
+
+
+def tf32_allowed() -> bool:
+    """Whether float32 products may run in TF32 now."""
+    return matmul_precision.entered.get()[-1]
 
 
 def in_force() -> Iterator[Any]:

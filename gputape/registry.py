@@ -16,6 +16,7 @@ from typing import Any
 
 from .aval import FLOATS, Aval, promote
 from .errors import ArgumentError, UnsupportedError
+from .numerics import tf32_allowed
 from .samples import Bad, Perf, Sample
 
 
@@ -149,7 +150,7 @@ class Op:
             if len(self.memo) >= 4096:  # shapes that never repeat must not pile up
                 self.memo.clear()
             self.memo[key] = found
-        return found
+        return found.in_tf32() if self.precision == "narrow" and tf32_allowed() else found
 
     def _refuse_arrays(self, values: tuple[Any, ...]) -> None:
         for name, value in zip(self.attrs, values, strict=True):
@@ -225,7 +226,10 @@ class At:
 
     out: Any  # the first output's aval; only a card under construction has none
 
-    __slots__ = ("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "by_needs")
+    __slots__ = (
+        *("op", "ins", "outs", "attrs", "values", "needs", "casts", "out", "differentiable", "by_needs"),
+        *("tf32", "_in_tf32"),
+    )
 
     def __init__(
         self,
@@ -242,12 +246,25 @@ class At:
         self.out = outs[0] if outs else None
         self.differentiable = op.vjp is not None and any(a is not None and a.is_float for a in outs)
         self.by_needs: dict[tuple[bool, ...], At] = {}
+        self.tf32 = False
+        self._in_tf32: At | None = None
 
     def with_needs(self, needs: tuple[bool, ...]) -> At:
         """The same with `needs` set: one bool per input, whether its gradient is wanted."""
         found = self.by_needs.get(needs)
         if found is None:
             found = self.by_needs[needs] = At(self.op, self.ins, self.outs, self.attrs, self.values, needs)
+        return found
+
+    def in_tf32(self) -> At:
+        """The same, run under `gt.matmul_precision("high")`; itself if no input is float32."""
+        found = self._in_tf32
+        if found is None:
+            found = self
+            if any(a is not None and a.dtype == "float32" for a in self.ins):
+                found = At(self.op, self.ins, self.outs, self.attrs, self.values, self.needs, self.casts)
+                found.tf32 = True
+            self._in_tf32 = found
         return found
 
     def __repr__(self) -> str:

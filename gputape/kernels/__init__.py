@@ -6,6 +6,9 @@ seam between them, `machine/` is what runs a launch. `load_backend` is the only 
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +31,20 @@ class KernelBackend(Backend):
     def add(self, module: ModuleType) -> None:
         if module.__name__.rpartition(".")[2] not in MACHINERY:
             super().add(module)
+
+    def body(self, at: At) -> Callable[..., Any]:
+        """The host function; where the op was run under `gt.matmul_precision("high")`, one whose runtime says so."""
+        body = super().body(at)
+        if not at.tf32:
+            return body
+        rt = copy.copy(self.xp)
+        rt.matmul_precision = "tf32"  # read by `_products.kind_of`
+
+        @functools.wraps(body)
+        def in_tf32(_: Any, *arrays: Any, **attrs: Any) -> None:
+            body(rt, *arrays, **attrs)
+
+        return in_tf32
 
     def _bind(self, at: At) -> Call:
         """Views need no kernel: the card tells offset and strides."""

@@ -12,7 +12,8 @@ import numpy as np
 from ..aval import Aval
 from ..backend import scratch
 from ..errors import BackendError
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from ._products import KINDS, kind_of
+from .launch import Kernel, Variant, launch, need_kernel, triton
 from .tiles import cdiv, power_of_2
 
 LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
@@ -37,7 +38,7 @@ MASKED = {
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
 CHUNK = 32  # columns that a product reads at a time where whole rows do not fit in registers
 SIZES = (32, 64, 128, 256)
-PRECISION = {False: "ieee", True: "tf32x3"}
+PRECISION = {"16-bit": "ieee", "ieee": "tf32x3", "tf32": "tf32"}
 NO_MASK, BLOCKING, ADDED = 0, 1, 2
 SUM_ROWS = 32  # queries per program of the kernel that sums dy · y
 
@@ -88,7 +89,7 @@ def attention(
 ) -> None:
     q, k, v = (_Rows.of(rt, "attention", x) for x in (query, key, value))
     mask = _Mask.of(rt, "attention", attn_mask, query)
-    kernel = _kernel("attention", mask.kind, *_tile("attention", query, value))
+    kernel = _kernel("attention", mask.kind, *_tile(rt, "attention", query, value))
     batch, heads, length, _ = query.shape
     launch(
         kernel,
@@ -109,13 +110,13 @@ def _sizes(query: Any, key: Any, value: Any) -> tuple[int, ...]:
     return query.shape[1], query.shape[1] // max(key.shape[1], 1), *query.shape[2:3], *key.shape[2:], value.shape[3]
 
 
-def _tile(name: str, query: Any, value: Any) -> tuple[bool, int]:
-    """Whether the maths is in float32, and the head size that the tiles are padded to."""
-    dtype = need_kernel(name, query)
+def _tile(rt: Any, name: str, query: Any, value: Any) -> tuple[str, int]:
+    """How products are computed (see `kind_of`), and the head size that the tiles are padded to."""
+    kind = kind_of(rt, need_kernel(name, query))
     size = max(query.shape[3], value.shape[3], SIZES[0])
     if size > SIZES[-1]:
         raise BackendError(f'{name}: no kernel for head size {size} (up to {SIZES[-1]}). Use gt.device("cpu").')
-    return dtype == "float32", power_of_2(size)
+    return kind, power_of_2(size)
 
 
 def _block(kernel: Kernel, name: str) -> int:
@@ -153,7 +154,7 @@ def attention_bwd(
     delta, *spare = scratch
     g, q, k, v = (_Rows.of(rt, "attention_bwd", x) for x in (dy, query, key, value))
     mask = _Mask.of(rt, "attention_bwd", attn_mask, query)
-    single, block_d = _tile("attention_bwd", query, value)
+    kind, block_d = _tile(rt, "attention_bwd", query, value)
     sizes, (batch, heads, length, width) = _sizes(query, key, value), dy.shape
     rows = batch * heads * length
     saved = (rt.packed(lse), delta)
@@ -167,16 +168,16 @@ def attention_bwd(
     strides = (*g.outer, *q.outer, *k.outer, *v.outer, *mask.outer, g.step, q.step, k.step, v.step, *mask.steps)
     tail = (*strides, scale * LOG2E, int(is_causal))
     if dquery is not None:
-        kernel = _kernel("attention_bwd_query", mask.kind, single, block_d)
+        kernel = _kernel("attention_bwd_query", mask.kind, kind, block_d)
         programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
         launch(kernel, (programs,), (dquery, *inputs, *sizes, *tail), rt.stream)
     if dkey is not None or dvalue is not None:
         dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
-        kernel = _kernel("attention_bwd_key", mask.kind, single, block_d)
+        kernel = _kernel("attention_bwd_key", mask.kind, kind, block_d)
         programs = batch * key.shape[1] * cdiv(key.shape[2], _block(kernel, "BLOCK_N"))
         launch(kernel, (programs,), (dkey, dvalue, *inputs, *sizes, *tail), rt.stream)
     if dmask is not None:
-        kernel = _mask_kernel(single)
+        kernel = _mask_kernel(kind)
         down, across = (cdiv(n, _block(kernel, b)) for n, b in zip(dmask.shape[2:], ("BLOCK_M", "BLOCK_N")))
         programs = math.prod(dmask.shape[:2]) * down * across
         launch(kernel, (programs,), (dmask, *inputs, batch, *sizes, *dmask.shape, *tail), rt.stream)
@@ -186,7 +187,8 @@ WIDE = ("E", "V", *(f"{x}_{stride}" for x in ("q", "k", "v") for stride in ("bat
 
 
 @cache
-def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
+def _kernel(name: str, mask: int, kind: str, block_d: int) -> Kernel:
+    single = kind != "16-bit"
     tiles = TILES[name, single] | (MASKED.get((name, single), {}) if mask else {})
     block_m, block_n, warps, stages = tiles[block_d]
     backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
@@ -197,7 +199,7 @@ def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
         warps=warps,
         stages=stages,
         MASK=mask,
-        PRECISION=PRECISION[single],
+        PRECISION=PRECISION[kind],
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_D=block_d,
@@ -206,15 +208,15 @@ def _kernel(name: str, mask: int, single: bool, block_d: int) -> Kernel:
 
 
 @cache
-def _mask_kernel(single: bool) -> Kernel:
-    block_m, block_n, warps, stages = MASK_TILE[single]
+def _mask_kernel(kind: str) -> Kernel:
+    block_m, block_n, warps, stages = MASK_TILE[kind != "16-bit"]
     return triton(
         "attention",
         "attention_bwd_mask",
         divisible=(*WIDE, "dy_batch", "dy_head", "dy_step"),
         warps=warps,
         stages=stages,
-        PRECISION=PRECISION[single],
+        PRECISION=PRECISION[kind],
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         CHUNK=CHUNK,
@@ -231,24 +233,24 @@ def _variants() -> list[Variant]:
     found = []
     stat, ints, longs = "*float32", ("int32",) * 6, ("int64",) * 8
     tail = (*longs, "int64", "int64", *("int32",) * 6, "float32", "int32")
-    for dtype in FLOATS:
-        x, single = f"*{dtype}", dtype == "float32"
+    for dtype, kind in KINDS:
+        x = f"*{dtype}"
         masks = [(NO_MASK, x), (BLOCKING, "*int8"), *((ADDED, m) for m in dict.fromkeys((x, stat)))]
         for block_d in SIZES:
             for wide in (True, False):
-                for kind, mask in masks:
+                for masking, mask in masks:
                     types = (x, stat, x, x, x, mask, *ints, *longs, *("int32",) * 5, "float32", "int32")
-                    found.append(Variant(_kernel("attention", kind, single, block_d), types, wide, True))
+                    found.append(Variant(_kernel("attention", masking, kind, block_d), types, wide, True))
                     inputs = (x, x, x, x, mask, stat, stat)
                     for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
-                        kernel = _kernel(name, kind, single, block_d)
+                        kernel = _kernel(name, masking, kind, block_d)
                         found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
                 sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
                 found.append(Variant(_row_sums(block_d), sums, wide))
         for mask in dict.fromkeys((x, stat)):
             scores = (mask, x, x, x, x, mask, stat, stat, "int32", *ints, *("int32",) * 4, *tail)
-            found += [Variant(_mask_kernel(single), scores, wide, True) for wide in (True, False)]
+            found += [Variant(_mask_kernel(kind), scores, wide, True) for wide in (True, False)]
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = tuple(dict.fromkeys(_variants()))  # those of sums are the same for both kinds of float32
