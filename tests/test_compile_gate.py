@@ -59,8 +59,8 @@ def test_every_host_module_lists_its_variants():
         "layer_norm",
         "layer_norm_bwd_input",
         "mm_nd",
-        "max_pool2d",
-        "max_pool2d_bwd",
+        "max_pool",
+        "max_pool_bwd",
     } <= listed
     assert len(set(gate.variants())) == len(list(gate.variants()))
 
@@ -119,7 +119,7 @@ stream = runtime.CudaStream(90)
 y, x = Array(256, "float32"), Array(512, "float32")
 for n, arrays in ((4096, (y, x)), (4097, (y, x)), (4096, (y, Array(516, "float32"))), (4096, (y, x))):
     launch(RELU, (n // 1024 + 1,), (*arrays, np.int64(n)), stream)
-launch(pool._kernel("max_pool2d", "float32"), (3,), (y, Array(64, "int32"), x, np.int64(9), *range(12)), stream)
+launch(pool.kernel("pool", "max_pool", "float32"), (3,), (y, Array(64, "int32"), x, np.int64(9), *range(18)), stream)
 launch(RELU, (0,), (), stream)
 
 wide, narrow, odd, again, pooled = calls
@@ -127,7 +127,7 @@ assert len(stream.functions) == 3 and again[0] is wide[0] and narrow[0] is odd[0
 (size, block, values), options = wide[1], wide[2]
 assert size == (5, 1, 1) and block == (128, 1, 1) and options == {"shared_mem": wide[0].shared}
 assert values[:2] == (y.data, x.data) and type(values[2]) is np.int64 and values[3:] == (None, None)
-assert [type(v) for v in pooled[1][2][3:]] == [np.int64] + [np.int32] * 12 and pooled[0].name == "max_pool2d"
+assert [type(v) for v in pooled[1][2][3:]] == [np.int64] + [np.int32] * 18 and pooled[0].name == "max_pool"
 try:
     launch(RELU, (1,), (y, x, 2**31), stream)
 except Exception as e:

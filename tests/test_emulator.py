@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="triton is not installed: nothing is emulat
 
 import gputape as gt
 from gputape import kernels
-from gputape.kernels import _products, generated, layout, norm, pool, runtime
+from gputape.kernels import _pools, _products, generated, layout, norm, pool, runtime
 from gputape.kernels.expression import Chain, Step
 from gputape.kernels.launch import Kernel, cuda, launch
 from gputape.kernels.machine import host_build
@@ -216,7 +216,7 @@ def run_pool(rt, path, monkeypatch):
     x = np.random.default_rng(0).standard_normal((2, 9, 9)).astype(np.float32)
     y, index = rt.empty((2, 5, 5), np.float32), rt.empty((2, 5, 5), np.int32)
     dx = rt.empty(x.shape, np.float32)
-    monkeypatch.setattr(pool, "_kernel", lambda name, dtype: cuda(path, name, ELEMENT=pool.ELEMENT[dtype]))
+    monkeypatch.setattr(pool, "kernel", lambda stem, name, dtype: cuda(path, name, ELEMENT=_pools.ELEMENT[dtype]))
     pool.max_pool_nd(rt, y, index, x, ceil_mode=False, **WINDOW)
     pool.max_pool_nd_bwd(rt, dx, y, index, spatial=(9, 9), **WINDOW)
     return x, y, index, dx
@@ -236,12 +236,12 @@ def test_unchanged_pooling_passes(rt, mutant, monkeypatch):
         (
             "if (at >= total) return;",
             "",
-            r"max_pool2d.*block \d+, thread \d+ (loads|stores) element \d+ of '\w+', which has",
+            r"max_pool.*block \d+, thread \d+ (loads|stores) element \d+ of '\w+', which has",
         ),
-        ("col >= in_w", "col > in_w", r"elements 0 to 161"),
+        ("w >= in_w", "w > in_w", r"elements 0 to 161"),
         ("y[at] = best;", "y[at / 2] = best;", r"of 'y', which was stored by block \d+, thread \d+ in the same launch"),
         ("index[at] = best_at;", "index[at] = index[(at + 1) % total];", r"of 'index', which was (stored|loaded) by"),
-        ("x[plane + row", "x[plane - 81 + row", r"loads element -\d+ of 'x'"),
+        ("x[plane + from", "x[plane - 81 + from", r"loads element -\d+ of 'x'"),
     ],
     ids=["no bound", "window edge", "written twice", "reads another thread's output", "before the start"],
 )

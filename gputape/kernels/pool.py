@@ -3,74 +3,43 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ..errors import BackendError
-from ._pools import ELEMENT, THREADS, each
-from .launch import FLOATS, Kernel, Variant, cuda, need_kernel
+from ._pools import Ints, each, kernel, over_three_axes
+from .launch import FLOATS, Variant, need_kernel
 
 
-def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **window: Any) -> None:
+def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **window: Ints) -> None:
     """`ceil_mode` has done its work in the shape of `y`."""
-    sizes = _sizes("max_pool_nd", input.shape, y.shape, **window)
-    kernel = _kernel("max_pool2d", need_kernel("max_pool_nd", input))
-    each(rt, kernel, (y, index, rt.packed(input)), *sizes)
+    found = kernel("pool", "max_pool", need_kernel("max_pool_nd", input))
+    each(rt, found, (y, index, rt.packed(input)), *_sizes("max_pool_nd", input.shape, y.shape, **window))
 
 
-def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, spatial: tuple[int, ...], **window: Any) -> None:
+def max_pool_nd_bwd(rt: Any, dx: Any, dy: Any, index: Any, *, spatial: Ints, **window: Ints) -> None:
     """`spatial` has done its work in the shape of `dx`."""
-    sizes = _sizes("max_pool_nd_bwd", dx.shape, dy.shape, **window)
-    kernel = _kernel("max_pool2d_bwd", need_kernel("max_pool_nd_bwd", dy))
-    each(rt, kernel, (dx, rt.packed(dy), rt.packed(index)), *sizes)
+    found = kernel("pool", "max_pool_bwd", need_kernel("max_pool_nd_bwd", dy))
+    each(rt, found, (dx, rt.packed(dy), rt.packed(index)), *_sizes("max_pool_nd_bwd", dx.shape, dy.shape, **window))
+
+
+def _sizes(op: str, inner: Ints, outer: Ints, *, kernel_size: Ints, stride: Ints, **others: Ints) -> Ints:
+    return over_three_axes(op, inner, outer, kernel_size, stride, **others)
 
 
 def max_pool_nd_gather(rt: Any, y: Any, input: Any, index: Any, **window: Any) -> None:
     """The window does not matter: `index` counts within a plane."""
-    kernel = _kernel("pool_gather", need_kernel("max_pool_nd_gather", input))
+    found = kernel("pool", "pool_gather", need_kernel("max_pool_nd_gather", input))
     planes = (np.int64(math.prod(input.shape[2:])), np.int64(math.prod(y.shape[2:])))
-    each(rt, kernel, (y, rt.packed(input), rt.packed(index)), *planes)
-
-
-def _sizes(
-    op: str,
-    inner: tuple[int, ...],
-    outer: tuple[int, ...],
-    *,
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> tuple[int, ...]:
-    """The integers that both kernels take after the element count; one spatial axis is a row of height 1."""
-    n = len(kernel_size)
-    if n > 2:
-        raise BackendError(f'{op}: no kernel for {n} spatial axes (has: 1 and 2). Use gt.device("cpu").')
-    one = (1,) * (2 - n)
-    pairs = (
-        one + inner[-n:],
-        one + outer[-n:],
-        one + kernel_size,
-        one + stride,
-        (0,) * (2 - n) + padding,
-        one + dilation,
-    )
-    return tuple(int(v) for pair in pairs for v in pair)
-
-
-@cache
-def _kernel(name: str, dtype: str) -> Kernel:
-    return cuda("pool", name, warps=THREADS // 32, ELEMENT=ELEMENT[dtype])
+    each(rt, found, (y, rt.packed(input), rt.packed(index)), *planes)
 
 
 VARIANTS = tuple(
-    Variant(_kernel(name, dtype), (*pointers, "int64", *rest))
+    Variant(kernel("pool", name, dtype), (*pointers, "int64", *rest))
     for dtype in FLOATS
     for name, pointers, rest in (
-        ("max_pool2d", (f"*{dtype}", "*int32", f"*{dtype}"), ("int32",) * 12),
-        ("max_pool2d_bwd", (f"*{dtype}", f"*{dtype}", "*int32"), ("int32",) * 12),
+        ("max_pool", (f"*{dtype}", "*int32", f"*{dtype}"), ("int32",) * 18),
+        ("max_pool_bwd", (f"*{dtype}", f"*{dtype}", "*int32"), ("int32",) * 18),
         ("pool_gather", (f"*{dtype}", f"*{dtype}", "*int32"), ("int64",) * 2),
     )
 )
