@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
+from .anomaly import detect_anomaly
 from .arrays import asnumpy
 from .backend import device, synchronize
 from .compiled import compile
@@ -17,6 +18,7 @@ from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
 from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find
 from .registry import ops as _ops
+from .remat import checkpoint
 from .tape import Tape
 from .tapem import Err, Ok, TapeM, do
 from .transforms import check_grads, grad, hvp, jvp, value_and_grad, vjp

@@ -196,6 +196,7 @@ def _scratch(body: Callable[..., Any], at: At) -> Sequence[Aval]:
 _backends: dict[str, Backend] = {}
 _lock = threading.Lock()
 _chosen: ContextVar[Backend | None] = ContextVar("gputape_device", default=None)
+WATCH: ContextVar[Any] = ContextVar("gputape_watch", default=None)  # what `detect_anomaly` looks on with
 _default: Backend | None = None
 
 
@@ -265,7 +266,8 @@ class device(contextlib.AbstractContextManager["device"]):
         self.name = self.backend.name
 
     def __enter__(self) -> device:
-        self._token = _chosen.set(self.backend)
+        watch = WATCH.get()
+        self._token = _chosen.set(self.backend if watch is None else watch.backend(self.backend))
         return self
 
     def __exit__(self, *exc: object) -> None:

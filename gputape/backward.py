@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from . import backend as _backend
@@ -10,6 +10,7 @@ from .arrays import memory_of, owner_of
 from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Functions
+from .hooks import Hooks, apply
 from .node import OUTPUT, Node
 
 
@@ -20,22 +21,29 @@ def sweep(
     seed: Any,
     saved: Callable[[int, Node], tuple[Any, ...]],
     keep: Collection[int] | None = None,
+    hooks: Mapping[int, Hooks] | None = None,
 ) -> dict[int, Any]:
     """Reverse accumulation from node `out` with cotangent `seed`: {id of each reached node: gradient handle}.
 
     `F` executes or records; `saved` gives the handles a vjp asked for. With `keep`, each node that is done gives up its
     values, and its gradient unless it is listed. Contributions are only ever added out of place: a vjp may hand out one
-    array twice.
+    array twice. `hooks` see the gradients of their nodes when they are complete.
     """
     grads: list[Any] = [None] * (out + 1)
     grads[out] = seed
     further: dict[int, dict[int, Any]] = {}  # id → {output index: gradient}, for outputs after the first
     aval, accumulate = F.aval, F.accumulate
+    watch = _backend.WATCH.get()
+    if watch is not None:
+        watch = watch.sweep(F)
+        accumulate = watch.accumulate
     for i in range(out, -1, -1):
         dy = grads[i]
         if dy is None and i not in further:
             continue
         node = nodes[i]
+        if hooks and dy is not None and i in hooks:
+            dy = grads[i] = apply(F, hooks[i], i, node, dy)
         inputs = node.inputs
         if not inputs or not node.requires_grad:
             continue
@@ -53,11 +61,12 @@ def sweep(
         if op.several:
             rest = further.pop(i, {})
             cotangents = (dy, *[rest.get(k) for k in range(1, len(op.outputs))])
-            given = op.vjp(F, at_needs, cotangents, *saved(i, node))
+            args = (cotangents, *saved(i, node))
         elif op.saves:
-            given = op.vjp(F, at_needs, dy, *saved(i, node))
+            args = (dy, *saved(i, node))
         else:
-            given = op.vjp(F, at_needs, dy)
+            args = (dy,)
+        given = op.vjp(F, at_needs, *args) if watch is None else watch.vjp(i, node, at_needs, args)
         if type(given) is not tuple:
             given = (given,)
         for j, need, g in zip(inputs, needs, given, strict=True):

@@ -7,6 +7,7 @@ was recorded under still holds.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import warnings
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
+from .anomaly import unwatched
 from .errors import CompileError
 from .numerics import in_force
 from .plan import Plan
@@ -80,14 +82,15 @@ class Compiled:
             ) from None
         given = [a for a in arrays if a is not None]
         with self._lock:
-            k = 0
+            k, watched = 0, _backend.WATCH.get() is not None
             while (found := self.plans.get((*key, k))) is not None and not found[0].holds():
                 k += 1
-            if found is None:
+            if found is None or watched:  # recording runs the program node by node, where each can be looked at
                 found = self._record((*key, k), leaves, arrays, build)
             plan, rebuild, statics = found
             plan.refuse_aliases(given)
-            values = plan.replay(given)
+            with unwatched() if watched else contextlib.nullcontext():
+                values = plan.replay(given)
         return rebuild([self._wrap(plan, k, v, s) for k, (v, s) in enumerate(zip(values, statics, strict=True))])
 
     def _record(self, key: Any, leaves: list[Any], arrays: list[Any], build: Callable[..., Any]) -> Any:

@@ -4,6 +4,10 @@ One form: `op: what is wrong, with the values. What to do.` Each class also deri
 Python user would catch.
 """
 
+from __future__ import annotations
+
+from typing import Any as _Any
+
 
 class GputapeError(Exception):
     """Base of every error that gputape raises on purpose."""
@@ -51,3 +55,34 @@ class DataError(GputapeError, ValueError):
 
 class GradientError(GputapeError, AssertionError):
     """`check_grads` found a gradient that differs from the difference quotient."""
+
+
+class AnomalyError(GputapeError, FloatingPointError, RuntimeError):
+    """`detect_anomaly` met a NaN or an infinity.
+
+    Attributes:
+        op: the op that made it; in backward, the op whose vjp did.
+        node: id of that op's node, or None outside a tape.
+        line: the user's line that made the node, as "file.py:12".
+    """
+
+    def __init__(self, op: str, made: str, inputs: list[tuple[str, str]], remedy: str, line: str) -> None:
+        super().__init__(op, made, inputs, remedy, line)
+        self.op, self.line = op, line
+        self.node: int | None = None
+        self._labels = [""] * len(inputs)
+
+    def at_node(self, i: int, ids: tuple[_Any, ...] = (), nodes: _Any = ()) -> AnomalyError:
+        """The error with the id of its node, and the ids and names of the nodes `ids` that went in."""
+        self.node = i
+        if ids:
+            self._labels = [
+                "" if j is None else f" = %{j} {nodes[j].name!r}" if nodes[j].name else f" = %{j}" for j in ids
+            ]
+        return self
+
+    def __str__(self) -> str:
+        op, made, inputs, remedy, line = self.args
+        node = "" if self.node is None else f"node {self.node}, "
+        taken = "; ".join(f"{name}{label}: {text}" for (name, text), label in zip(inputs, self._labels, strict=True))
+        return f"{op}: {made} ({node}{line}). It took {taken or 'nothing'}. {remedy}"

@@ -226,7 +226,7 @@ def _common_subexpressions(trace: Trace) -> dict[int, int]:
     same: dict[int, int] = {}
     seen: dict[Any, int] = {}
     for i, node in enumerate(trace.nodes):
-        if not node.inputs:
+        if not node.inputs or i in trace.fresh:
             same[i] = i
             continue
         what = ("output", node.attrs["index"]) if node.op == "output" else node.at

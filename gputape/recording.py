@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
+from . import remat
 from .aval import Aval
 from .backward import check_out, check_stale, own_arrays, seed_array, seed_error, sweep
-from .errors import TapeError
+from .errors import AnomalyError, TapeError
 from .functions import NUMBERS, Execute, Functions, needs_copy, number_dtype
+from .hooks import Hook, HookHandle, Hooks, register_hook
 from .node import Node, held_bytes, leaf_at, output_at, source_of_caller
 from .registry import Op
 from .variable import ACTIVE, Cell, Operators, Var, check_place, unwrap
@@ -29,6 +31,8 @@ class Recording(Functions):
     Attributes:
         nodes: the nodes so far.
         grad_enabled: False inside `gt.no_grad()`.
+        hooks: the gradient hooks, by node id.
+        segments: what `gt.checkpoint` made, in order of their ends.
         tracing: True while `gt.compile` records a whole step, where every effect is a node.
     """
 
@@ -39,6 +43,8 @@ class Recording(Functions):
         self._calls = self.backend.calls
         self.nodes: list[Node] = []
         self.grad_enabled = True
+        self.hooks: dict[int, Hooks] = {}
+        self.segments: list[remat.Segment] = []
         self.retain = retain
         self._consumed = False
         self._leaves: list[weakref.ref[Var]] = []
@@ -72,7 +78,10 @@ class Recording(Functions):
         if op.view is not None and needs_copy(at, arrays[0]):
             return self.outputs(op, (self.copy(inputs[0]), *inputs[1:]), values)
         call = self._calls.get(at) or self.backend.call(at)
-        results = call(arrays)
+        try:
+            results = call(arrays)
+        except AnomalyError as e:
+            raise e.at_node(len(self.nodes), tuple(ids), self.nodes) from None
         grad = grad and at.differentiable and self.grad_enabled
         kept = None
         if grad:
@@ -158,6 +167,10 @@ class Recording(Functions):
 
     def depends(self, read: Callable[[], list[Any]]) -> None:
         raise AssertionError("only a trace depends on modes")
+
+    def unmerged(self, var: Var) -> Var:
+        """The value for a second computation; a trace sees to it that this is not merged with the first."""
+        return var
 
     def window(self) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("only a trace opens windows")
@@ -251,12 +264,13 @@ class Recording(Functions):
                 raise seed_error("backward", dy.aval, aval)
         nodes = self.nodes
 
+        again: dict[int, Var] = {}
+
         def handle(i: int | None, k: int) -> Any:
             if i is None:
                 return None
-            node = nodes[i]
-            var = Var(self, node, i, node.values[0])
-            return self._output(var, k, node.values[k]) if k else var
+            var = again[i] if i in again else Var(self, nodes[i], i, nodes[i].values[0])
+            return self._output(var, k, var.node.values[k]) if k else var
 
         def saved(i: int, node: Node) -> tuple[Any, ...]:
             op = node.at.op
@@ -264,7 +278,7 @@ class Recording(Functions):
                 return tuple([handle(j, 0) for j in node.inputs])
             return tuple([handle(node.inputs[k], 0) if is_input else handle(i, k) for is_input, k in op.saved_at])
 
-        return sweep(self, nodes, out.id, dy, saved)
+        return sweep(self, nodes, out.id, dy, remat.recording(self, saved, again), hooks=self._all_hooks())
 
     def _backward_execute(self, out: Var, aval: Aval, seed: Any, keep: set[int]) -> dict[int, Any]:
         F, nodes = Execute(self.backend), self.nodes
@@ -283,11 +297,21 @@ class Recording(Functions):
 
         dy = seed_array(F, "backward", aval, unwrap(seed))
         self._consumed = not self.retain
-        grads = sweep(F, nodes, out.id, dy, saved, None if self.retain else keep)
+        with remat.executing(self, saved, self.retain) as found:
+            grads = sweep(F, nodes, out.id, dy, found, None if self.retain else keep, self._all_hooks())
         if not self.retain:
             for node in nodes:  # what leaves and unreached nodes still held
                 node.values = None
         return grads
+
+    def hook(self, var: Var | Cell, hook: Hook) -> HookHandle:
+        """`var.register_hook(hook)`: see and replace a gradient when it is complete."""
+        return register_hook(var, hook)
+
+    def _all_hooks(self) -> dict[int, Hooks]:
+        """The hooks of nodes, and of the parameters that were read."""
+        of_cells = {i: cell.hooks for cell, (_, i) in self._cells.items() if cell.hooks is not None}
+        return {**of_cells, **self.hooks} if of_cells else self.hooks
 
     @contextlib.contextmanager
     def set_grad(self, enabled: bool) -> Iterator[None]:

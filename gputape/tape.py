@@ -14,7 +14,7 @@ import numpy as np
 from . import backend as _backend
 from .aval import Aval
 from .backward import check_out, seed_array, seed_error, sweep
-from .errors import TapeError
+from .errors import AnomalyError, TapeError
 from .functions import NUMBERS, Execute, Functions, needs_copy
 from .node import (
     Node,
@@ -304,7 +304,10 @@ class Append(Functions):
         if op.view is not None and needs_copy(at, arrays[0]):
             return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values)
         call = self.backend.calls.get(at) or self.backend.call(at)
-        results = call(arrays)
+        try:
+            results = call(arrays)
+        except AnomalyError as e:
+            raise e.at_node(n, inputs, nodes) from None
         return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), next_uid()))
 
     def output(self, i: int, k: int) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import CompileError
+from .hooks import Hooks
 from .node import Node, leaf_at, source_line
 from .recording import Recording
 from .variable import Cell, Var, check_place
@@ -27,6 +28,7 @@ class Trace(Recording):
         self.effects: dict[Cell, Var] = {}
         self.words = 0  # random words taken so far
         self.in_window: set[int] = set()
+        self.fresh: set[int] = set()  # ids that are never merged with another that computes the same
         self.premises: dict[Callable[[], list[Any]], None] = {}  # what `depends` was told, in order
 
     def argument(self, value: Any) -> Var:
@@ -90,6 +92,16 @@ class Trace(Recording):
 
         offset, self.words = self.words, self.words + count
         return self._cell(generator().cell), offset
+
+    def unmerged(self, var: Var) -> Var:
+        made = self.alias(var)
+        self.fresh.add(made.id)
+        return made
+
+    def _all_hooks(self) -> dict[int, Hooks]:
+        cells = list(self._cells)
+        self.depends(lambda: [f for cell in cells if cell.hooks is not None for f in (cell, *cell.hooks.functions)])
+        return super()._all_hooks()
 
     def reading(self, x: Var | Cell) -> None:
         what, made = ("a value", f"; {x.node.line} made it") if isinstance(x, Var) else (x.name or "a cell", "")

@@ -150,15 +150,17 @@ class Cell(Operators):
         requires_grad: whether recordings take gradients to it.
         name: its path in the model, for messages.
         pinned: whether an optimizer holds it, so that it stays where it is.
+        hooks: what `register_hook` holds, or None.
     """
 
-    __slots__ = ("array", "version", "requires_grad", "name", "pinned", "__weakref__")
+    __slots__ = ("array", "version", "requires_grad", "name", "pinned", "hooks", "__weakref__")
 
     def __init__(
         self, value: Any, requires_grad: bool = False, name: str | None = None, memory: Memory | None = None
     ) -> None:
         self.array = (memory or _backend.current().memory).array(unwrap(value), copy=True)
         self.version, self.requires_grad, self.name, self.pinned = 0, requires_grad, name, False
+        self.hooks: Any = None
 
     @property
     def aval(self) -> Aval:

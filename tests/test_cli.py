@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import gputape
-from gputape import checkpoint, registry
+from gputape import modelfile, registry
 from gputape.checks import NOT_ASKED, checks
 from gputape.cli import main
 from gputape.samples import Sample, t
@@ -74,7 +74,7 @@ def bad_runs(folder):
     (folder / "damaged" / "model.safetensors").write_bytes(b"garbage")
     yield folder / "damaged", "damaged"
     (folder / "foreign").mkdir()
-    checkpoint.save(folder / "foreign" / "model.safetensors", {"w": [1.0]}, model="other")
+    modelfile.save(folder / "foreign" / "model.safetensors", {"w": [1.0]}, model="other")
     yield folder / "foreign", "not a model of `gputape train`"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import checkpoint, nn, optim
+from gputape import modelfile, nn, optim
 from gputape.data import batches, digits, shift_images
 from gputape.train import Interrupted, Options, Trainer, evaluate_run, train_run
 
@@ -75,13 +75,13 @@ def test_shifts_move_images_by_a_pixel():
 
 def test_a_checkpoint_gives_back_arrays_and_description(tmp_path):
     arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7), "e": np.zeros((0, 2), np.float64)}
-    checkpoint.save(tmp_path / "a.safetensors", arrays, model="m", options={"lr": 0.1, "steps": None})
-    found, about = checkpoint.load(tmp_path / "a.safetensors")
+    modelfile.save(tmp_path / "a.safetensors", arrays, model="m", options={"lr": 0.1, "steps": None})
+    found, about = modelfile.load(tmp_path / "a.safetensors")
     assert about == {"model": "m", "options": {"lr": 0.1, "steps": None}}
     assert found.keys() == arrays.keys()
     for name, a in arrays.items():
         assert found[name].dtype == a.dtype and found[name].shape == a.shape and found[name].tobytes() == a.tobytes()
-    checkpoint.save(tmp_path / "b.safetensors", arrays, options={"steps": None, "lr": 0.1}, model="m")
+    modelfile.save(tmp_path / "b.safetensors", arrays, options={"steps": None, "lr": 0.1}, model="m")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
@@ -90,7 +90,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     from safetensors.numpy import save_file
 
     good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
-    checkpoint.save(good, {"w": np.ones(50)})
+    modelfile.save(good, {"w": np.ones(50)})
     for content, message in [
         (good.read_bytes()[:-8], "damaged"),
         (b"\x00" * 100, "damaged"),
@@ -98,22 +98,22 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     ]:
         bad.write_bytes(content)
         with pytest.raises(gt.CheckpointError, match=message):
-            checkpoint.load(bad)
+            modelfile.load(bad)
     save_file({"w": np.ones(3)}, bad)
     with pytest.raises(gt.CheckpointError, match="not written by gputape"):
-        checkpoint.load(bad)
+        modelfile.load(bad)
     for text in ["{", "[]", "{}"]:
         save_file({"w": np.ones(3)}, bad, metadata={"gputape": text})
         with pytest.raises(gt.CheckpointError, match="damaged"):
-            checkpoint.load(bad)
+            modelfile.load(bad)
     save_file({"w": np.ones(3)}, bad, metadata={"gputape": json.dumps({"format": 99})})
     with pytest.raises(gt.CheckpointError, match="format 99"):
-        checkpoint.load(bad)
+        modelfile.load(bad)
     with pytest.raises(gt.CheckpointError, match="not a file"):
-        checkpoint.load(tmp_path / "none.safetensors")
+        modelfile.load(tmp_path / "none.safetensors")
     (tmp_path / "file").touch()
     with pytest.raises(gt.CheckpointError, match="cannot write"):
-        checkpoint.save(tmp_path / "file" / "x.safetensors", {"w": np.ones(3)})
+        modelfile.save(tmp_path / "file" / "x.safetensors", {"w": np.ones(3)})
 
 
 # --- training
@@ -155,7 +155,7 @@ def test_a_run_stopped_anywhere_continues_to_the_same_bits(tmp_path):
     with pytest.raises(Interrupted):  # in the second epoch
         train_run(options, tmp_path, stop=lambda: next(calls) == 40, resume=True)
     train_run(options, tmp_path, resume=True)
-    found, about = checkpoint.load(tmp_path / "model.safetensors")
+    found, about = modelfile.load(tmp_path / "model.safetensors")
     assert about["step"] == whole.total
     assert b"".join(found[name].tobytes() for name in whole.model.state_dict()) == weights(whole)
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
@@ -176,7 +176,7 @@ def test_a_run_holds_all_results(tmp_path):
     for figure in ("loss.png", "confusion.png"):
         assert (tmp_path / figure).read_bytes().startswith(b"\x89PNG")
     assert evaluate_run(tmp_path) == (config["test"], config["test"])
-    _, about = checkpoint.load(tmp_path / "model.safetensors")
+    _, about = modelfile.load(tmp_path / "model.safetensors")
     assert about["model"] == "digits-mlp" and about["seed"] == 0 and about["test"] == config["test"]
 
 
@@ -219,7 +219,7 @@ def test_a_model_of_your_own_trains_through_the_public_names():
 
 def test_a_run_with_a_damaged_description_is_refused(tmp_path):
     train_run(Options.of("digits-mlp", steps=1), tmp_path)
-    arrays, about = checkpoint.load(tmp_path / "model.safetensors")
+    arrays, about = modelfile.load(tmp_path / "model.safetensors")
     options = about["options"]
     damaged = [
         {"options": None},
@@ -233,11 +233,11 @@ def test_a_run_with_a_damaged_description_is_refused(tmp_path):
         {"test": {}},
     ]
     for change in damaged:
-        checkpoint.save(tmp_path / "model.safetensors", arrays, **(about | change))
+        modelfile.save(tmp_path / "model.safetensors", arrays, **(about | change))
         with pytest.raises(gt.CheckpointError, match=r"run: .*model"):
             evaluate_run(tmp_path)
-    checkpoint.save(tmp_path / "model.safetensors", arrays, **about)
-    arrays, state = checkpoint.load(tmp_path / "state.safetensors")
-    checkpoint.save(tmp_path / "state.safetensors", arrays, **(state | {"history": [{"a": 1}]}))
+    modelfile.save(tmp_path / "model.safetensors", arrays, **about)
+    arrays, state = modelfile.load(tmp_path / "state.safetensors")
+    modelfile.save(tmp_path / "state.safetensors", arrays, **(state | {"history": [{"a": 1}]}))
     with pytest.raises(gt.CheckpointError, match="resume: the saved state is damaged"):
         train_run(Options.of("digits-mlp", steps=1), tmp_path, resume=True)

@@ -14,7 +14,7 @@ from .activation import (
     Tanh,
 )
 from .attention import MultiheadAttention
-from .basic import Dropout, Embedding, Flatten, Identity, Linear, Unflatten
+from .basic import Checkpoint, Dropout, Embedding, Flatten, Identity, Linear, Unflatten
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .distance import CosineSimilarity, PairwiseDistance
 from .loss import (
@@ -54,6 +54,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Buffer",
+    "Checkpoint",
     "Conv1d",
     "Conv2d",
     "Conv3d",

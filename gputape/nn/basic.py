@@ -6,6 +6,7 @@ from typing import Any
 
 from ..dispatch import call
 from ..errors import ArgumentError, UnsupportedError
+from ..remat import checkpoint
 from . import init
 from .module import Module, Parameter, whole, zeros
 
@@ -113,3 +114,13 @@ class Unflatten(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
+
+
+class Checkpoint(Module):
+    """A module whose inner values are dropped after forward and computed again in backward; see `gt.checkpoint`."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(self.module, *args, **kwargs)

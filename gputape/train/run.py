@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, checkpoint, viz
+from .. import __version__, modelfile, viz
 from ..data import Split, digits
 from ..errors import ArgumentError, CheckpointError
 from .loop import COLUMNS, Interrupted, Options, Progress, Trainer, evaluate
@@ -114,12 +114,12 @@ def _test(model: Any, data: Split) -> tuple[dict[str, Any], np.ndarray]:
 def _save(trainer: Trainer, folder: Path, test: dict[str, Any] | None) -> dict[str, Any]:
     options = asdict(trainer.options)
     about = {"model": options["model"], "seed": options["seed"], "options": options, "step": trainer.step}
-    checkpoint.save(folder / MODEL, trainer.model.state_dict(), **about, test=test)
+    modelfile.save(folder / MODEL, trainer.model.state_dict(), **about, test=test)
     arrays, state = trainer.state()
-    checkpoint.save(folder / STATE, arrays, **state)
+    modelfile.save(folder / STATE, arrays, **state)
     config = {
         "gputape": __version__,
-        "format": checkpoint.FORMAT,
+        "format": modelfile.FORMAT,
         "options": options,
         "step": trainer.step,
         "steps": trainer.total,
@@ -148,7 +148,7 @@ def read_options(folder: Path) -> tuple[Options, dict[str, np.ndarray], dict[str
     """
     if not folder.is_dir():
         raise CheckpointError(f"run: {folder} is not a folder. Pass the folder that `gputape train` printed.")
-    weights, about = checkpoint.load(folder / MODEL)
+    weights, about = modelfile.load(folder / MODEL)
     try:
         options = Options(**about["options"])
         if options.model not in MODELS:
@@ -165,7 +165,7 @@ def read_options(folder: Path) -> tuple[Options, dict[str, np.ndarray], dict[str
 
 def _load_state(trainer: Trainer, folder: Path) -> None:
     _, weights, about = read_options(folder)
-    arrays, state = checkpoint.load(folder / STATE)
+    arrays, state = modelfile.load(folder / STATE)
     if state.get("step") != about["step"]:
         raise CheckpointError(f"resume: {STATE} and {MODEL} in {folder} are of different steps. Start a new run.")
     trainer.load_state(weights, arrays, state)
