@@ -56,6 +56,48 @@ def _errors(n: int) -> tuple[Bad, ...]:
     )
 
 
+# --- means ------------------------------------------------------------------------------------------------------------
+
+
+def _avg(F: Any, input: Any, *, output_size: Ints) -> Any:
+    n = len(output_size)
+    shape = F.aval(input).shape
+    lead, sizes = shape[:-n], shape[-n:]
+    if all(o and s % o == 0 for s, o in zip(sizes, output_size, strict=True)):
+        split = [v for s, o in zip(sizes, output_size, strict=True) for v in (o, s // o)]
+        return F.mean(F.reshape(input, (*lead, *split)), tuple(range(len(lead) + 1, len(lead) + 2 * n, 2)))
+    x, lone = batched(F, input, n)
+    return unbatched(F, F.resample_nd(x, output_size, "area", False, (None,) * n), lone)
+
+
+def _register_avg(n: int) -> None:
+    name = f"adaptive_avg_pool{n}d"
+    register(
+        name=name,
+        doc=f"""Means over the `output_size` parts of each spatial axis. As torch.nn.functional.{name}.
+
+Part i covers the elements ⌊i·size/out⌋ to ⌈(i+1)·size/out⌉. input (N, C, *spatial) or (C, *spatial) with {n} spatial
+sizes; output_size: an integer, or one per axis, None for the input's size.""",
+        signature="input, output_size",
+        inputs=("input",),
+        canon=_canon(name, n),
+        rule=_rule(name, n),
+        compose=_avg,
+        samples=(
+            Sample(t(2, 3, *(4,) * n), output_size=1),
+            Sample(t(2, 3, *(4, 6, 2)[:n]), output_size=2),
+            Sample(t(3, *(5, 7, 3)[:n]), output_size=(3, None, 4)[:n], why_="unbatched, parts overlap"),
+            Sample(t(1, 1, *(3,) * (n - 1), 7, fill=(NAN, 1, 2, 3, 4, 5, INF)), output_size=4, grad_=False),
+            Sample(t(0, 3, *(4, 6, 2)[:n]), output_size=2, why_="no samples"),
+            Sample(t(2, 3, *(4,) * n), output_size=0, torch_=False, why_="torch's gradient fails on an empty result"),
+            Sample(t(2, 3, *(5, 4, 4)[:n], layout="transposed"), output_size=2),
+            Sample(t(2, 3, *(5, 4, 4)[:n], dtype="float64"), output_size=2),
+        ),
+        errors=_errors(n),
+        torch=f"torch.nn.functional.{name}",
+    )
+
+
 # --- maxima -----------------------------------------------------------------------------------------------------------
 
 
@@ -145,4 +187,5 @@ over all.""",
 
 
 for _n in (1, 2, 3):
+    _register_avg(_n)
     _register_max(_n)

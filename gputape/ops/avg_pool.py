@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import Aval, need_float
+from ..aval import Aval
 from ..errors import ArgumentError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
-from ._window import Ints, batched, pool_options, pooled, spatial, unbatched
+from ._window import Ints, batched, pool_options, pooled, unbatched
 from .pool import flag, pool_errors
 
 # --- the primitives ---------------------------------------------------------------------------------------------------
@@ -193,87 +192,3 @@ _register(
         Sample(t(2, 2, 4, 4, 4, dtype="float64"), kernel_size=2),
     ),
 )
-
-
-# --- to a given size --------------------------------------------------------------------------------------------------
-
-
-def _adaptive_canon(op: str, n: int) -> Callable[..., dict[str, Any]]:
-    def canon(input: Aval, *, output_size: Any) -> dict[str, Any]:
-        sizes = spatial(op, input, n)
-        given = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * n
-        filled = tuple(s if g is None else g for g, s in zip(given, sizes, strict=False))
-        if len(given) != n or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in filled):
-            raise ArgumentError(
-                f"{op}: output_size={output_size!r} must be a positive integer, or {n} of them (None keeps a size). "
-                "Pass for example 1."
-            )
-        return {"output_size": filled}
-
-    return canon
-
-
-def _means(size: int, out: int) -> tuple[tuple[float, ...], ...]:
-    """The matrix (out, size) whose row i averages the elements ⌊i·size/out⌋ to ⌈(i+1)·size/out⌉."""
-    rows = []
-    for i in range(out):
-        start, end = i * size // out, -(-(i + 1) * size // out)
-        rows.append(tuple(1 / (end - start) if start <= j < end else 0.0 for j in range(size)))
-    return tuple(rows)
-
-
-def _adaptive(F: Any, input: Any, *, output_size: Ints) -> Any:
-    aval = F.aval(input)
-    n = len(output_size)
-    lead, sizes = aval.shape[: aval.ndim - n], aval.shape[aval.ndim - n :]
-    if all(s % o == 0 for s, o in zip(sizes, output_size, strict=True)):
-        split = [v for s, o in zip(sizes, output_size, strict=True) for v in (o, s // o)]
-        return F.mean(F.reshape(input, (*lead, *split)), tuple(range(len(lead) + 1, len(lead) + 2 * n, 2)))
-    x, shape = input, [*lead, *sizes]
-    for a, (size, out) in enumerate(zip(sizes, output_size, strict=True), len(lead)):
-        if size != out:
-            rows = (math.prod(shape[:a]), size, math.prod(shape[a + 1 :]))
-            x = F.matmul(F.const(_means(size, out), aval.dtype), F.reshape(x, rows))
-            shape[a] = out
-    return F.reshape(x, tuple(shape))
-
-
-def _adaptive_rule(op: str) -> Callable[..., Aval]:
-    def rule(input: Aval, *, output_size: Ints) -> Aval:
-        need_float(op, input=input)
-        n = len(output_size)
-        if min(input.shape[input.ndim - n :]) < 1:
-            raise ShapeError(f"{op}: input {input.shape} has an empty spatial axis. Give sizes of at least 1.")
-        return input.with_shape((*input.shape[: input.ndim - n], *output_size))
-
-    return rule
-
-
-for _n in (1, 2, 3):
-    _name = f"adaptive_avg_pool{_n}d"
-    register(
-        name=_name,
-        doc=f"""Means over the `output_size` parts of each spatial axis. As torch.nn.functional.{_name}.
-
-Part i covers the elements ⌊i·size/out⌋ to ⌈(i+1)·size/out⌉. input (N, C, *spatial) or (C, *spatial) with {_n} spatial
-sizes; output_size: an integer, or one per axis, None for the input's size.""",
-        signature="input, output_size",
-        inputs=("input",),
-        canon=_adaptive_canon(_name, _n),
-        rule=_adaptive_rule(_name),
-        compose=_adaptive,
-        samples=(
-            Sample(t(2, 3, *(4,) * _n), output_size=1),
-            Sample(t(2, 3, *(4, 6, 2)[:_n]), output_size=2),
-            Sample(t(3, *(5, 7, 3)[:_n]), output_size=(3, None, 4)[:_n], why_="unbatched, parts overlap"),
-            Sample(t(0, 3, *(4, 6, 2)[:_n]), output_size=2, why_="no samples"),
-            Sample(t(2, 3, *(5, 4, 4)[:_n], layout="transposed"), output_size=2),
-            Sample(t(2, 3, *(5, 4, 4)[:_n], dtype="float64"), output_size=2),
-        ),
-        errors=(
-            Bad(ArgumentError, "output_size=0", t(2, 3, *(4,) * _n), output_size=0),
-            Bad(ArgumentError, "positive integer", t(2, 3, *(4,) * _n), output_size=(1,) * (_n + 1)),
-            Bad(ShapeError, "axes", t(4), output_size=1),
-        ),
-        torch=f"torch.nn.functional.{_name}",
-    )

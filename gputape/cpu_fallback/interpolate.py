@@ -1,0 +1,179 @@
+"""Bodies of resampling: one spatial axis after another, those that shrink the most first.
+
+Along an axis, each place of the result is a weighted sum of a few elements, its taps. Forward takes the slices of a tap
+for all places at once. Backward adds runs of slices up, as the taps of neighbouring places lie in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from ..aval import Aval
+from ..backend import scratch as _scratch
+
+Ints = tuple[int, ...]
+_A = -0.75  # of the cubic convolution (Keys, 1981)
+
+
+class _Areas:
+    """Means over the parts of an axis, ⌊j·size/out⌋ to ⌈(j+1)·size/out⌉."""
+
+    def __init__(self, xp: Any, size: int, out: int, dtype: str) -> None:
+        j, i = xp.arange(out), xp.arange(size)
+        start, end = j * size // out, -(-(j + 1) * size // out)
+        self.share = (1 / (end - start)).astype(dtype)
+        self.runs = xp.stack((start, end), 1).reshape(-1)
+        # The parts that an element is in lie side by side too.
+        inside = (xp.searchsorted(end, i, side="right"), xp.searchsorted(start, i, side="right"))
+        self.runs_back = xp.stack(inside, 1).reshape(-1)
+
+    def forward(self, xp: Any, y: Any, x: Any, axis: int, work: Any) -> None:
+        xp.copyto(work[_at(axis, slice(0, x.shape[axis]))], x)
+        _add_runs(xp, y, work, axis, self.runs)
+        xp.multiply(y, _along(self.share, axis, y.ndim), out=y)
+
+    def backward(self, xp: Any, dx: Any, dy: Any, axis: int, work: Any) -> None:
+        xp.multiply(dy, _along(self.share, axis, dy.ndim), out=work[_at(axis, slice(0, dy.shape[axis]))])
+        _add_runs(xp, dx, work, axis, self.runs_back)
+
+
+def _add_runs(xp: Any, sums: Any, x: Any, axis: int, runs: Any) -> None:
+    """Sums of runs of slices, each from a start to an end. What `reduceat` adds between them is left out; the last
+    slice of `x` is there for runs to end before it."""
+    xp.copyto(x[_at(axis, slice(-1, None))], 0)
+    xp.copyto(sums, xp.add.reduceat(x, runs, axis=axis)[_at(axis, slice(None, None, 2))])
+
+
+class _Taps:
+    """Taps of an axis: per tap, which element it is and its weight, over the places of the result."""
+
+    def __init__(self, xp: Any, mode: str, align_corners: bool, size: int, out: int, scale: Any, dtype: str) -> None:
+        number = xp.dtype(dtype).type
+        j = xp.arange(out).astype(dtype)
+        if align_corners:
+            step = number(size - 1) / number(out - 1) if out > 1 else number(0)
+        else:
+            step = number(size) / number(out) if scale is None else number(1 / scale)
+        half = number(0.5)
+        if mode in ("nearest", "nearest-exact"):
+            at = xp.floor((j if mode == "nearest" else j + half) * step)
+            taps = [(at, None)]
+        else:
+            at = j * step if align_corners else (j + half) * step - half
+            at = at if mode == "cubic" else xp.maximum(at, number(0))
+            first = xp.minimum(xp.floor(at), number(size - 1))
+            part = xp.clip(at - first, number(0), number(1))
+            if mode == "linear":
+                taps = [(first, 1 - part), (first + 1, part)]
+            else:
+                weights = (_outer(part + 1), _inner(part), _inner(1 - part), _outer(2 - part))
+                taps = [(first + k, w) for k, w in enumerate(weights, -1)]
+        self.taps = [(xp.clip(at, 0, size - 1).astype("int64"), w) for at, w in taps]
+        self.runs = []
+        for index, _ in self.taps:  # in ascending order
+            starts = xp.flatnonzero(xp.diff(index, prepend=-1))
+            met = index[starts]
+            whole = int(met[-1] - met[0]) + 1 == len(met)
+            self.runs.append((starts, slice(int(met[0]), int(met[-1]) + 1) if whole else met))
+
+    def forward(self, xp: Any, y: Any, x: Any, axis: int, work: Any) -> None:
+        for k, (index, weight) in enumerate(self.taps):
+            into = work if k else y
+            xp.take(x, index, axis=axis, out=into, mode="clip")
+            if weight is not None:
+                xp.multiply(into, _along(weight, axis, y.ndim), out=into)
+            if k:
+                xp.add(y, work, out=y)
+
+    def backward(self, xp: Any, dx: Any, dy: Any, axis: int, work: Any) -> None:
+        xp.copyto(dx, 0)
+        for (_, weight), (starts, met) in zip(self.taps, self.runs, strict=True):
+            share = dy if weight is None else xp.multiply(dy, _along(weight, axis, dy.ndim), out=work)
+            dx[_at(axis, met)] += xp.add.reduceat(share, starts, axis=axis)
+
+
+def _inner(x: Any) -> Any:
+    """The cubic convolution's weight of an element at a distance of 0 to 1."""
+    return ((_A + 2) * x - (_A + 3)) * x * x + 1
+
+
+def _outer(x: Any) -> Any:
+    """The same at a distance of 1 to 2."""
+    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A
+
+
+def _at(axis: int, index: Any) -> tuple[Any, ...]:
+    return (*(slice(None),) * axis, index)
+
+
+def _along(values: Any, axis: int, ndim: int) -> Any:
+    return values.reshape((-1, *(1,) * (ndim - 1 - axis)))
+
+
+@lru_cache(maxsize=1024)
+def _map(xp: Any, mode: str, align_corners: bool, size: int, out: int, scale: Any, dtype: str) -> Any:
+    if mode == "area":
+        return _Areas(xp, size, out, dtype)
+    return _Taps(xp, mode, align_corners, size, out, scale, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _stages(inner: Ints, outer: Ints, scales: tuple[Any, ...]) -> tuple[tuple[int, Ints, Ints], ...]:
+    """The spatial axes that change, and for each the sizes before and after it."""
+    sizes, found = inner, []
+    for a in sorted(range(len(inner)), key=lambda a: outer[a] / inner[a]):
+        if inner[a] != outer[a] or scales[a] is not None:
+            after = (*sizes[:a], outer[a], *sizes[a + 1 :])
+            found.append((a, sizes, after))
+            sizes = after
+    return tuple(found)
+
+
+def _buffers(array: Aval, stages: tuple[tuple[int, Ints, Ints], ...], longer: Callable[..., Ints]) -> list[Aval]:
+    """What lies between the stages, then what each works in."""
+    shapes = [after for _, _, after in stages[:-1]] + [longer(*stage) for stage in stages]
+    return [array.with_shape((*array.shape[:2], *shape)) for shape in shapes]
+
+
+def _one_more(sizes: Ints, a: int) -> Ints:
+    return (*sizes[:a], sizes[a] + 1, *sizes[a + 1 :])
+
+
+def _forward_scratch(input: Aval, *, size: Ints, mode: str, scales: tuple[Any, ...], **rest: Any) -> list[Aval]:
+    work = lambda a, before, after: _one_more(before, a) if mode == "area" else after  # noqa: E731
+    return _buffers(input, _stages(input.shape[2:], size, scales), work)
+
+
+@_scratch(_forward_scratch)
+def resample_nd(
+    xp: Any, y: Any, input: Any, *, size: Ints, mode: str, align_corners: bool, scales: Any, scratch: Any = ()
+) -> None:
+    stages = _stages(input.shape[2:], size, scales)
+    if not stages:
+        xp.copyto(y, input)
+        return
+    arrays, works = [input, *scratch[: len(stages) - 1], y], scratch[len(stages) - 1 :]
+    for (a, before, after), x, into, work in zip(stages, arrays, arrays[1:], works, strict=False):
+        along = _map(xp, mode, align_corners, before[a], after[a], scales[a], y.dtype.name)
+        along.forward(xp, into, x, a + 2, work)
+
+
+def _backward_scratch(dy: Aval, *, spatial: Ints, mode: str, scales: tuple[Any, ...], **rest: Any) -> list[Aval]:
+    work = lambda a, before, after: _one_more(after, a) if mode == "area" else after  # noqa: E731
+    return _buffers(dy, _stages(spatial, dy.shape[2:], scales), work)
+
+
+@_scratch(_backward_scratch)
+def resample_nd_bwd(
+    xp: Any, dx: Any, dy: Any, *, spatial: Ints, mode: str, align_corners: bool, scales: Any, scratch: Any = ()
+) -> None:
+    stages = _stages(spatial, dy.shape[2:], scales)
+    if not stages:
+        xp.copyto(dx, dy)
+        return
+    arrays, works = [dx, *scratch[: len(stages) - 1], dy], scratch[len(stages) - 1 :]
+    for (a, before, after), into, share, work in reversed(list(zip(stages, arrays, arrays[1:], works, strict=False))):
+        along = _map(xp, mode, align_corners, before[a], after[a], scales[a], dx.dtype.name)
+        along.backward(xp, into, share, a + 2, work)
