@@ -13,6 +13,7 @@ import pytest
 
 from gputape.kernels import gate
 from gputape.kernels.launch import Variant, cuda, triton
+from gputape.kernels.machine.sass import Counts
 
 for module in ("triton", "cupy"):
     if importlib.util.find_spec(module) is None:
@@ -68,18 +69,18 @@ def test_every_host_module_lists_its_variants():
 def test_the_verdict_names_what_is_wrong():
     plain = gate.Row(90, Variant(triton("x", "f"), ("*float32",)))
     assert plain.complaints() == []
-    assert replace(plain, spilled=3).complaints() == ["spills registers (3 accesses)"]
+    assert replace(plain, code=Counts(spilled=3)).complaints() == ["spills registers (3 accesses)"]
     assert "shared memory" in replace(plain, arch=86, shared=100 * 1024).complaints()[0]
     wanting = replace(plain, variant=replace(plain.variant, tensor_cores=True))
     assert wanting.complaints() == ["has no matrix instructions"]
-    assert replace(wanting, matrix="HMMAx8").complaints() == []
+    assert replace(wanting, code=Counts(matrix=(("HMMA", 8),))).complaints() == []
     assert "FAIL" in str(wanting) and "FAIL" not in str(plain)
 
 
 def test_a_kernel_that_does_not_compile_fails_the_gate(tmp_path):
     source = tmp_path / "broken.cu"
     source.write_text('extern "C" __global__ void f(float* x) { x[0] = nothing; }\n')
-    row = gate.inspect(Variant(cuda(str(source), "f"), ("*float32",)), 80)
+    (row,) = gate.inspect([Variant(cuda(str(source), "f"), ("*float32",))], 80)
     assert row.complaints() and "does not compile" in str(row)
 
 
@@ -96,6 +97,39 @@ def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
     files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
     assert len(files) == 6 and second.stdout == first.stdout
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")) == files
+
+
+SEPARATELY = """
+import re
+import subprocess
+from gputape.kernels import gate, pool
+from gputape.kernels.machine import assembler, compile, mode, sass
+mode.triton(interpreted=False)
+tools = assembler.bundled()
+
+def said(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+listed = [v for v in gate.variants() if v.tensor_cores or v.kernel.name == "layer_norm"]
+chosen = [*listed[:: len(listed) // 3], *pool.VARIANTS[:2]]
+for arch in gate.ARCHS:
+    cubins = [compile.compiled(v, arch) for v in chosen]
+    codes = [sass.read(c) for c in cubins]
+    for cubin, code, counted in zip(cubins, codes, sass.counts(codes, arch)):
+        usage = said(tools / "cuobjdump", "--dump-resource-usage", cubin.path)
+        usage = usage.partition(f" Function {cubin.name}:")[2].partition(" Function ")[0]
+        assert (str(code.registers), str(code.shared)) == re.search(r"REG:(\\d+).* SHARED:(\\d+)", usage).groups()
+        alone = said(tools / "nvdisasm", "-c", cubin.path).partition(f"\\n.text.{cubin.name}:")[2]
+        lines = [line for line in alone.partition("\\n.text.")[0].splitlines() if line.lstrip().startswith("/*")]
+        assert sass._count(lines) == counted and counted.widths, (arch, cubin.name)
+print("ok")
+"""
+
+
+@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
+def test_kernels_disassembled_together_count_as_each_alone():
+    made = subprocess.run([sys.executable, "-c", SEPARATELY], env=COMPILED, capture_output=True, text=True)
+    assert made.stdout == "ok\n", made.stderr
 
 
 FAKE_LAUNCH = """

@@ -11,27 +11,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 
 from ..errors import BackendError
 from .launch import HERE, Variant
+from .machine.sass import Counts, counts, read
 
+NO_CODE = Counts()
 ARCHS = (80, 86, 89, 90, 100, 120)
 SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB per block; CUDA programming guide, table 30
-MATRIX = re.compile(r"\b(HMMA|HGMMA|UTCHMMA|OMMA|QMMA|UTCQMMA|IMMA|DMMA)\b")
-LOCAL = re.compile(r"\b(?:LDL|STL)\b")  # registers spilled to local memory
-GLOBAL = re.compile(r"\b(?:LDG|STG|LDGSTS)\.E((?:\.\w+)*)")
-WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128}
+TOGETHER = 16  # variants that one process compiles and disassembles at a time
 
 
 @dataclass(frozen=True)
@@ -41,34 +35,33 @@ class Row:
     arch: int
     variant: Variant
     registers: int = 0
-    spilled: int = 0
     shared: int = 0
-    widths: str = ""
-    matrix: str = ""
+    code: Counts = NO_CODE
     error: str = ""
 
     def complaints(self) -> list[str]:
         if self.error:
             return [self.error]
-        limit = SHARED_LIMIT[self.arch] * 1024
+        limit, code = SHARED_LIMIT[self.arch] * 1024, self.code
         return [
             text
             for wrong, text in (
                 # Odd sizes and addresses pay for it; no shape that we time is one of them.
-                (self.spilled > 0 and self.variant.wide, f"spills registers ({self.spilled} accesses)"),
+                (code.spilled > 0 and self.variant.wide, f"spills registers ({code.spilled} accesses)"),
                 (self.shared > limit, f"needs {self.shared} bytes of shared memory of {limit}"),
-                (self.variant.tensor_cores and not self.matrix, "has no matrix instructions"),
+                (self.variant.tensor_cores and not code.matrix, "has no matrix instructions"),
             )
             if wrong
         ]
 
     def __str__(self) -> str:
-        variant = self.variant
+        variant, code = self.variant, self.code
         kinds = ",".join(dict.fromkeys(t[1:] for t in variant.types if t.startswith("*")))
         what = f"sm_{self.arch:<4}{variant.kernel} {kinds}{'' if variant.wide else ' narrow'}"
-        facts = f"regs {self.registers} spill {self.spilled} shared {self.shared} widths {self.widths or '-'}"
+        widths, matrix = (" ".join(f"{k}x{n}" for k, n in found) or "-" for found in (code.widths, code.matrix))
+        facts = f"regs {self.registers} spill {code.spilled} shared {self.shared} widths {widths} matrix {matrix}"
         verdict = "; ".join(self.complaints())
-        return f"{what}: {facts} matrix {self.matrix or '-'}" + (f"  FAIL {verdict}" if verdict else "")
+        return f"{what}: {facts}" + (f"  FAIL {verdict}" if verdict else "")
 
 
 def variants() -> Iterator[Variant]:
@@ -78,50 +71,23 @@ def variants() -> Iterator[Variant]:
             yield from getattr(import_module(f"{__package__}.{found.name}"), "VARIANTS", ())
 
 
-def inspect(variant: Variant, arch: int) -> Row:
-    """Compile one variant and read its machine code."""
+def inspect(chosen: Sequence[Variant], arch: int) -> list[Row]:
+    """Compile these variants and read their machine code."""
     from .machine import compile
 
-    row = Row(arch, variant)
-    try:
-        cubin = compile.compiled(variant, arch)
-    except Exception as e:  # a compiler may raise anything; the table must name the kernel
-        return replace(
-            row, error=f"does not compile: {type(e).__name__}: {str(e).splitlines()[0][:200] if str(e) else e!r}"
-        )
-    usage = _part(_tool("cuobjdump", "--dump-resource-usage", cubin.path), f" Function {cubin.name}:", " Function ")
-    numbers = {k: int(v) for k, v in re.findall(r"\b(REG|SHARED):(\d+)", usage)}
-    code = _part(_tool("nvdisasm", "-c", cubin.path), f"\n.text.{cubin.name}:", "\n.text.")
-    widths = Counter(max([WIDTHS.get(m, 0) for m in found.split(".")]) or 32 for found in GLOBAL.findall(code))
-    return replace(
-        row,
-        registers=numbers["REG"],
-        spilled=len(LOCAL.findall(code)),
-        shared=numbers["SHARED"] + cubin.shared,
-        widths=" ".join(f"{w}x{n}" for w, n in sorted(widths.items())),
-        matrix=" ".join(f"{k}x{n}" for k, n in sorted(Counter(MATRIX.findall(code)).items())),
-    )
-
-
-def _part(text: str, head: str, any_head: str) -> str:
-    """What follows `head`, up to the next head: a CUDA C file may hold several kernels."""
-    return text.partition(head)[2].partition(any_head)[0]
-
-
-def _inspect(task: tuple[Variant, int]) -> Row:
-    return inspect(*task)
-
-
-def _tool(name: str, *args: str) -> str:
-    return subprocess.run([str(_tools() / name), *args], capture_output=True, text=True, check=True).stdout
-
-
-@cache
-def _tools() -> Path:
-    """The folder of the CUDA binary tools that Triton bundles."""
-    import triton
-
-    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    rows, codes = [], []
+    for variant in chosen:
+        row = Row(arch, variant)
+        try:
+            cubin = compile.compiled(variant, arch)
+        except Exception as e:  # a compiler may raise anything; the table must name the kernel
+            said = str(e).partition("\n")[0][:200] or repr(e)
+            rows.append(replace(row, error=f"does not compile: {type(e).__name__}: {said}"))
+            continue
+        codes.append(read(cubin))
+        rows.append(replace(row, registers=codes[-1].registers, shared=codes[-1].shared + cubin.shared))
+    found = iter(counts(codes, arch) if codes else ())
+    return [row if row.error else replace(row, code=next(found)) for row in rows]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -135,13 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     unknown = sorted(set(archs) - set(ARCHS))
     if unknown:
         parser.error(f"architectures {unknown} are not supported; choose from {ARCHS}")
-    chosen = [v for v in variants() if options.kernel in v.kernel.name]
-    tasks = [
-        (v, arch)
-        for arch in archs
-        for v in chosen[ARCHS.index(arch) % options.every :: options.every]
-        if not v.archs or arch in v.archs
-    ]
+    tasks = list(_tasks([v for v in variants() if options.kernel in v.kernel.name], archs, options.every))
     os.environ.pop("TRITON_INTERPRET", None)  # a parent that emulates may have set it
     try:
         from .machine import mode
@@ -150,13 +110,22 @@ def main(argv: list[str] | None = None) -> int:
     except BackendError as e:
         print(e, file=sys.stderr)
         return 2
+    compiled = failed = 0
     with ProcessPoolExecutor(options.jobs) as pool:
-        failed = 0
-        for row in pool.map(_inspect, tasks, chunksize=4):
-            print(row, flush=True)
-            failed += bool(row.complaints())
-    print(f"{len(tasks)} compiled, {failed} failed")
-    return 1 if failed or not tasks else 0
+        for rows in pool.map(inspect, *zip(*tasks, strict=True)) if tasks else ():
+            for row in rows:
+                print(row, flush=True)
+                compiled, failed = compiled + 1, failed + bool(row.complaints())
+    print(f"{compiled} compiled, {failed} failed")
+    return 1 if failed or not compiled else 0
+
+
+def _tasks(chosen: Sequence[Variant], archs: Sequence[int], every: int) -> Iterator[tuple[list[Variant], int]]:
+    """Variants of one architecture, a few at a time."""
+    for arch in archs:
+        here = [v for v in chosen[ARCHS.index(arch) % every :: every] if not v.archs or arch in v.archs]
+        for k in range(0, len(here), TOGETHER):
+            yield here[k : k + TOGETHER], arch
 
 
 if __name__ == "__main__":
