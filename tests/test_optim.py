@@ -92,6 +92,30 @@ def test_saved_state_continues_with_the_same_bits(name, options, expected):
     assert b.numpy().tobytes() == b2.numpy().tobytes()
 
 
+@pytest.mark.parametrize("name, options, expected", RECORDED)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_skipped_step_changes_no_bit(name, options, expected, compiled):
+    a, b = parameters()
+    opt = getattr(optim, name)([a, b], **options)
+    step = (gt.compile if compiled else lambda f: f)(lambda x, y, skip: opt.step({a: x, b: y}, skip=skip))
+
+    def state():
+        return [x.tobytes() for p in opt.state_dict()["state"].values() for x in p.values()]
+
+    lost = np.full(3, np.nan, "f"), np.array(np.inf, "f")
+    step(*lost, np.array(True))  # the very first one too
+    assert [*a.value, b.value] == [0.5, -1.25, 2.0, 0.75]
+    for k in range(20):
+        before = a.numpy().tobytes(), b.numpy().tobytes(), state()
+        step(*lost, np.array(True))
+        assert before == (a.numpy().tobytes(), b.numpy().tobytes(), state())
+        if k in (3, 4):
+            opt.step(gradients(k, a, b), skip=False)
+        else:
+            step(*gradients(k, a, b).values(), np.array(False))
+    np.testing.assert_allclose([*a.value, b.value], expected, rtol=0, atol=20 * 4 * 2.0**-23)
+
+
 def test_state_has_pytorchs_layout():
     a, b = parameters()
     opt = optim.AdamW([a, b])

@@ -345,9 +345,9 @@ def test_one_launch_updates_a_whole_arena(launches):
     apart = [a.copy() for a in arena]
     for piece in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
         mine = [a[piece[0] : piece[-1] + 1] for a in apart]
-        optim.adam_update(RT, mine[0], mine[2], mine[3], *mine, *scalars, **options)
+        optim.adam_update(RT, mine[0], mine[2], mine[3], *mine, *scalars, None, **options)
     assert len(launches) == len(sizes)
-    optim.adam_update(RT, arena[0], arena[2], arena[3], *arena, *scalars, **options)
+    optim.adam_update(RT, arena[0], arena[2], arena[3], *arena, *scalars, None, **options)
     assert len(launches) == len(sizes) + 1
     assert all(a.tobytes() == b.tobytes() for a, b in zip(arena, apart, strict=True))
 

@@ -8,16 +8,36 @@ from ..aval import Aval
 from ..backend import scratch
 
 
-@scratch(lambda step, lr, **attrs: [Aval((), "bool")])
+def _skipped(xp: Any, skip: Any, *pairs: tuple[Any, Any]) -> bool:
+    """Whether the update is left out; then each first array of the pairs gets the contents of the second."""
+    if skip is None or not skip:
+        return False
+    for new, old in pairs:
+        xp.copyto(new, old)
+    return True
+
+
+@scratch(lambda step, *rest, **attrs: [Aval((), "bool")])
 def sgd_schedule(
-    xp: Any, next_step: Any, rate: Any, fresh: Any, step: Any, lr: Any, *, dampening: float, dtype: str, scratch: Any
+    xp: Any,
+    next_step: Any,
+    rate: Any,
+    fresh: Any,
+    step: Any,
+    lr: Any,
+    skip: Any,
+    *,
+    dampening: float,
+    dtype: str,
+    scratch: Any,
 ) -> None:
     (begun,) = scratch
     xp.greater(step, 0, out=begun)
     xp.multiply(begun, -dampening, out=fresh)
     xp.add(fresh, 1, out=fresh)
     xp.copyto(rate, lr, casting="same_kind")
-    xp.add(step, 1, out=next_step)
+    if not _skipped(xp, skip, (next_step, step)):
+        xp.add(step, 1, out=next_step)
 
 
 def _decayed(xp: Any, grad: Any, param: Any, weight_decay: float, work: Any) -> Any:
@@ -27,7 +47,11 @@ def _decayed(xp: Any, grad: Any, param: Any, weight_decay: float, work: Any) -> 
 
 
 @scratch(lambda param, *rest, **attrs: [param])
-def sgd_update(xp: Any, new_param: Any, param: Any, grad: Any, rate: Any, *, weight_decay: float, scratch: Any) -> None:
+def sgd_update(
+    xp: Any, new_param: Any, param: Any, grad: Any, rate: Any, skip: Any, *, weight_decay: float, scratch: Any
+) -> None:
+    if _skipped(xp, skip, (new_param, param)):
+        return
     (work,) = scratch
     if weight_decay:
         grad = _decayed(xp, grad, param, weight_decay, work)
@@ -49,12 +73,15 @@ def sgd_momentum_update(
     buffer: Any,
     rate: Any,
     fresh: Any,
+    skip: Any,
     *,
     momentum: float,
     weight_decay: float,
     nesterov: bool,
     scratch: Any,
 ) -> None:
+    if _skipped(xp, skip, (new_param, param), (new_buffer, buffer)):
+        return
     work = scratch[0]
     if weight_decay:
         grad = _decayed(xp, grad, param, weight_decay, scratch[1])
@@ -70,7 +97,7 @@ def sgd_momentum_update(
     xp.subtract(param, work, out=new_param)
 
 
-@scratch(lambda step, lr, **attrs: [lr, lr])
+@scratch(lambda step, lr, *rest, **attrs: [lr, lr])
 def adam_schedule(
     xp: Any,
     next_step: Any,
@@ -79,6 +106,7 @@ def adam_schedule(
     keep: Any,
     step: Any,
     lr: Any,
+    skip: Any,
     *,
     beta1: float,
     beta2: float,
@@ -99,6 +127,7 @@ def adam_schedule(
     xp.multiply(second, lr, out=step_size)
     xp.multiply(lr, -weight_decay, out=first)
     xp.add(first, 1.0, out=keep)
+    _skipped(xp, skip, (next_step, step))
 
 
 @scratch(_update_scratch)
@@ -114,6 +143,7 @@ def adam_update(
     step_size: Any,
     eps: Any,
     keep: Any,
+    skip: Any,
     *,
     beta1: float,
     beta2: float,
@@ -121,6 +151,8 @@ def adam_update(
     decoupled: bool,
     scratch: Any,
 ) -> None:
+    if _skipped(xp, skip, (new_param, param), (new_exp_avg, exp_avg), (new_exp_avg_sq, exp_avg_sq)):
+        return
     work = scratch[0]
     if weight_decay:
         grad = _decayed(xp, grad, param, weight_decay, scratch[1])

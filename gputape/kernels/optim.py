@@ -7,6 +7,7 @@ element is read before it is written, so that outputs may be the memory of input
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,84 +15,84 @@ import numpy as np
 from . import layout
 from .expression import Chain, Step
 from .generated import run, variant
-from .launch import Variant, launch, need_kernel, triton
+from .launch import Kernel, Variant, launch, need_kernel, triton
 
 
 class _Steps:
-    """Collects the steps of a chain whose inputs are all floating point."""
+    """Collects the steps of a chain whose inputs are all floating point, but for the flag that comes last."""
 
-    def __init__(self, inputs: int) -> None:
-        self.inputs = inputs
+    def __init__(self, inputs: int, skips: bool) -> None:
+        self.kinds = ("f",) * inputs + ("b",) * skips
+        self.flag = inputs if skips else None
         self.steps: list[Any] = []
 
     def add(self, formula: str, *operands: int) -> int:
         """The number of the step's value."""
         self.steps.append(Step(formula, operands))
-        return self.inputs + len(self.steps) - 1
+        return len(self.kinds) + len(self.steps) - 1
 
-    def chain(self, name: str, *outputs: int) -> Chain:
-        return Chain(name, ("f",) * self.inputs, tuple(self.steps), tuple((k, "f") for k in outputs))
+    def chain(self, name: str, *news: tuple[int, int]) -> Chain:
+        """The chain that stores each (new, old): the old value where the update is skipped."""
+        kept = [new if self.flag is None else self.add("where", self.flag, old, new) for new, old in news]
+        return Chain(name, self.kinds, tuple(self.steps), tuple((k, "f") for k in kept))
 
 
 @cache
-def _sgd(decays: bool) -> Chain:
-    steps, (param, grad, rate) = _Steps(3), range(3)
+def _sgd(decays: bool, skips: bool) -> Chain:
+    steps, (param, grad, rate) = _Steps(3, skips), range(3)
     if decays:
         grad = steps.add("axpy", grad, param)
-    return steps.chain("sgd_update", steps.add("minus_product", param, grad, rate))
+    return steps.chain("sgd_update", (steps.add("minus_product", param, grad, rate), param))
 
 
 @cache
-def _sgd_momentum(decays: bool, nesterov: bool) -> Chain:
-    steps, (param, grad, buffer, rate, fresh) = _Steps(5), range(5)
+def _sgd_momentum(decays: bool, nesterov: bool, skips: bool) -> Chain:
+    steps, (param, grad, buffer, rate, fresh) = _Steps(5, skips), range(5)
     if decays:
         grad = steps.add("axpy", grad, param)
     new = direction = steps.add("mix", buffer, grad, fresh)
     if nesterov:
         direction = steps.add("axpy", grad, new)
-    return steps.chain("sgd_momentum_update", steps.add("minus_product", param, direction, rate), new)
+    moved = steps.add("minus_product", param, direction, rate)
+    return steps.chain("sgd_momentum_update", (moved, param), (new, buffer))
 
 
 @cache
-def _adam(decays: bool, decoupled: bool) -> Chain:
-    steps, (param, grad, avg, avg_sq, step_size, eps, keep) = _Steps(7), range(7)
+def _adam(decays: bool, decoupled: bool, skips: bool) -> Chain:
+    steps, (param, grad, avg, avg_sq, step_size, eps, keep) = _Steps(7, skips), range(7)
     if decays:
         grad = steps.add("axpy", grad, param)
-    avg = steps.add("blend", avg, grad)
-    avg_sq = steps.add("blend_squares", avg_sq, grad)
-    ratio = steps.add("over_root", avg, avg_sq, eps)
-    if decoupled:
-        param = steps.add("mul", param, keep)
-    return steps.chain("adam_update", steps.add("minus_product", param, ratio, step_size), avg, avg_sq)
-
-
-def sgd_update(rt: Any, new_param: Any, param: Any, grad: Any, rate: Any, *, weight_decay: float) -> None:
-    need_kernel("sgd_update", param)
-    run(rt, _sgd(bool(weight_decay)), (new_param,), (param, grad, rate), _given(weight_decay))
+    new_avg = steps.add("blend", avg, grad)
+    new_avg_sq = steps.add("blend_squares", avg_sq, grad)
+    ratio = steps.add("over_root", new_avg, new_avg_sq, eps)
+    start = steps.add("mul", param, keep) if decoupled else param
+    moved = steps.add("minus_product", start, ratio, step_size)
+    return steps.chain("adam_update", (moved, param), (new_avg, avg), (new_avg_sq, avg_sq))
 
 
 def _given(weight_decay: float) -> tuple[float, ...]:
     return (weight_decay,) if weight_decay else ()
 
 
+def _update(rt: Any, chain: Chain, outs: tuple[Any, ...], inputs: tuple[Any, ...], numbers: tuple[float, ...]) -> None:
+    """`inputs` end in the flag or None."""
+    need_kernel(chain.name, inputs[0])
+    run(rt, chain, outs, inputs if inputs[-1] is not None else inputs[:-1], numbers)
+
+
+def sgd_update(rt: Any, new_param: Any, *inputs: Any, weight_decay: float) -> None:
+    """`inputs`: param, grad, rate, skip."""
+    chain = _sgd(bool(weight_decay), inputs[-1] is not None)
+    _update(rt, chain, (new_param,), inputs, _given(weight_decay))
+
+
 def sgd_momentum_update(
-    rt: Any,
-    new_param: Any,
-    new_buffer: Any,
-    param: Any,
-    grad: Any,
-    buffer: Any,
-    rate: Any,
-    fresh: Any,
-    *,
-    momentum: float,
-    weight_decay: float,
-    nesterov: bool,
+    rt: Any, new_param: Any, new_buffer: Any, *inputs: Any, momentum: float, weight_decay: float, nesterov: bool
 ) -> None:
-    need_kernel("sgd_momentum_update", param)
-    chain = _sgd_momentum(bool(weight_decay), nesterov)
+    """`inputs`: param, grad, buffer, rate, fresh, skip."""
+    chain = _sgd_momentum(bool(weight_decay), nesterov, inputs[-1] is not None)
     numbers = (*_given(weight_decay), *(momentum,) * (1 + nesterov))
-    run(rt, chain, (new_param, new_buffer), (param, grad, buffer, rate, fresh), numbers)
+    _update(rt, chain, (new_param, new_buffer), inputs, numbers)
 
 
 def adam_update(
@@ -105,17 +106,18 @@ def adam_update(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """`inputs`: param, grad, exp_avg, exp_avg_sq, step_size, eps, keep."""
-    need_kernel("adam_update", inputs[0])
-    chain = _adam(bool(weight_decay), decoupled)
+    """`inputs`: param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, skip."""
+    chain = _adam(bool(weight_decay), decoupled, inputs[-1] is not None)
     numbers = (*_given(weight_decay), beta1, 1 - beta1, beta2, 1 - beta2)
-    run(rt, chain, (new_param, new_exp_avg, new_exp_avg_sq), inputs, numbers)
+    _update(rt, chain, (new_param, new_exp_avg, new_exp_avg_sq), inputs, numbers)
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
 
-SGD_SCHEDULE = triton("pointwise_optim", "sgd_schedule", warps=1)
-ADAM_SCHEDULE = triton("pointwise_optim", "adam_schedule", warps=1)
+SGD_SCHEDULE, ADAM_SCHEDULE = (
+    {skips: triton("pointwise_optim", name, warps=1, SKIPS=skips) for skips in (False, True)}
+    for name in ("sgd_schedule", "adam_schedule")
+)
 
 
 def _bits(value: float) -> np.int64:
@@ -123,10 +125,15 @@ def _bits(value: float) -> np.int64:
     return np.float64(value).view(np.int64)
 
 
+def _schedule(rt: Any, kernels: dict[bool, Kernel], arrays: tuple[Any, ...], skip: Any, options: list[Any]) -> None:
+    flag = arrays[0] if skip is None else skip  # a kernel that does not skip leaves it alone
+    launch(kernels[skip is not None], (1,), (*arrays, flag, *options), rt.stream)
+
+
 def sgd_schedule(
-    rt: Any, next_step: Any, rate: Any, fresh: Any, step: Any, lr: Any, *, dampening: float, dtype: str
+    rt: Any, next_step: Any, rate: Any, fresh: Any, step: Any, lr: Any, skip: Any, *, dampening: float, dtype: str
 ) -> None:
-    launch(SGD_SCHEDULE, (1,), (next_step, rate, fresh, step, lr, _bits(dampening)), rt.stream)
+    _schedule(rt, SGD_SCHEDULE, (next_step, rate, fresh, step, lr), skip, [_bits(dampening)])
 
 
 def adam_schedule(
@@ -137,6 +144,7 @@ def adam_schedule(
     keep: Any,
     step: Any,
     lr: Any,
+    skip: Any,
     *,
     beta1: float,
     beta2: float,
@@ -145,27 +153,28 @@ def adam_schedule(
     dtype: str,
 ) -> None:
     options = [_bits(v) for v in (beta1, beta2, eps, weight_decay)]
-    launch(ADAM_SCHEDULE, (1,), (next_step, step_size, small, keep, step, lr, *options), rt.stream)
+    _schedule(rt, ADAM_SCHEDULE, (next_step, step_size, small, keep, step, lr), skip, options)
 
 
 # --- what the gate compiles -------------------------------------------------------------------------------------------
 
 
 def _variants() -> list[Variant]:
-    updates = [_sgd(d) for d in (False, True)]
-    updates += [_sgd_momentum(d, n) for d in (False, True) for n in (False, True)]
-    updates += [_adam(*options) for options in ((False, False), (False, True), (True, False))]
     found = []
-    for chain in updates:
-        arrays = len(chain.outputs) + len(chain.inputs)
-        scalars = {"sgd_update": 1, "sgd_momentum_update": 2, "adam_update": 3}[chain.name]
-        way = layout.Layout(("v",) * (arrays - scalars) + ("s",) * scalars, 0, (), (), (layout.POINTWISE,))
-        found.append(variant(chain, way, ["float32"] * arrays))
-    for dtype in ("float32", "float64"):
-        ends, clock = f"*{dtype}", ("*int64", "*float64")
-        for wide in (True, False):
-            found.append(Variant(SGD_SCHEDULE, ("*int64", ends, ends, *clock, "int64"), wide))
-            found.append(Variant(ADAM_SCHEDULE, ("*int64", ends, ends, ends, *clock, *("int64",) * 4), wide))
+    for skips in (False, True):
+        updates = [_sgd(d, skips) for d in (False, True)]
+        updates += [_sgd_momentum(d, n, skips) for d in (False, True) for n in (False, True)]
+        updates += [_adam(*options, skips) for options in ((False, False), (False, True), (True, False))]
+        for chain in updates:
+            scalars = {"sgd_update": 1, "sgd_momentum_update": 2, "adam_update": 3}[chain.name] + skips
+            dtypes = ["float32"] * (len(chain.outputs) + len(chain.inputs) - skips) + ["bool"] * skips
+            codes = ("v",) * (len(dtypes) - scalars) + ("s",) * scalars
+            found.append(variant(chain, layout.Layout(codes, 0, (), (), (layout.POINTWISE,)), dtypes))
+        clock = ("*int64", "*float64", "*bool" if skips else "*int64")
+        for dtype, wide in product(("float32", "float64"), (True, False)):
+            ends = f"*{dtype}"
+            found.append(Variant(SGD_SCHEDULE[skips], ("*int64", ends, ends, *clock, "int64"), wide))
+            found.append(Variant(ADAM_SCHEDULE[skips], ("*int64", ends, ends, ends, *clock, *("int64",) * 4), wide))
     return found
 
 

@@ -2,7 +2,8 @@
 
 Each optimizer has two: a schedule, run once per group, that turns the step count and the learning rate into the few
 scalars an update needs, and the update of one parameter. Updates read each element before they write it, so their
-outputs may be the memory of their inputs.
+outputs may be the memory of their inputs. Both take a flag `skip`, () bool or None: where it is True, step count,
+parameter and state keep their bits, whatever the gradient holds.
 """
 
 from __future__ import annotations
@@ -14,12 +15,18 @@ from ..errors import DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
 
+SKIP, GO = t(dtype="bool", fill="ones"), t(dtype="bool", fill="zeros")
+LOST = t(3, 5, fill=float("nan"))
+
 
 def _need_like(op: str, param: Aval, **others: Aval | None) -> None:
     """Everything beside a parameter has its dtype, and its shape or none."""
     need_float(op, param=param)
     for name, a in others.items():
         if a is None:
+            continue
+        if name == "skip":
+            _need_flag(op, a)
             continue
         scalar = name in ("rate", "fresh", "step_size", "eps", "keep")
         if a.shape != (() if scalar else param.shape):
@@ -31,15 +38,23 @@ def _need_like(op: str, param: Aval, **others: Aval | None) -> None:
             )
 
 
-def _need_clock(op: str, step: Aval, lr: Aval) -> None:
+def _need_flag(op: str, skip: Aval | None) -> None:
+    if skip is not None and (skip.shape or skip.dtype != "bool"):
+        raise ShapeError(f"{op}: skip is {skip}, but a bool of shape () is needed. Reduce it, for example with gt.any.")
+
+
+def _need_clock(op: str, step: Aval, lr: Aval, skip: Aval | None) -> None:
+    _need_flag(op, skip)
     if step.shape or lr.shape:
         raise ShapeError(f"{op}: step has shape {step.shape} and lr {lr.shape}, but both must be scalars of shape ().")
     if step.dtype != "int64" or lr.dtype != "float64":
         raise DTypeError(f"{op}: step is {step.dtype} and lr {lr.dtype}, but they must be int64 and float64.")
 
 
-def _sgd_schedule_rule(step: Aval, lr: Aval, *, dampening: float, dtype: str) -> tuple[Aval, Aval, Aval]:
-    _need_clock("sgd_schedule", step, lr)
+def _sgd_schedule_rule(
+    step: Aval, lr: Aval, skip: Aval | None, *, dampening: float, dtype: str
+) -> tuple[Aval, Aval, Aval]:
+    _need_clock("sgd_schedule", step, lr, skip)
     return step, Aval((), dtype), Aval((), dtype)
 
 
@@ -47,8 +62,8 @@ register(
     name="sgd_schedule",
     doc="""step + 1, the learning rate in `dtype`, and the factor of the gradient in the momentum buffer: 1 at the first
 step, then 1 - dampening (as torch.optim.SGD, which starts the buffer as the gradient).""",
-    signature="step, lr, dampening=0.0, dtype='float32'",
-    inputs=("step", "lr"),
+    signature="step, lr, skip=None, dampening=0.0, dtype='float32'",
+    inputs=("step", "lr", "skip"),
     outputs=("next_step", "rate", "fresh"),
     returns=3,
     rule=_sgd_schedule_rule,
@@ -56,8 +71,13 @@ step, then 1 - dampening (as torch.optim.SGD, which starts the buffer as the gra
         Sample(t(dtype="int64", fill="zeros"), t(dtype="float64", fill=(0.1)), dampening=0.25, grad_=False),
         Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dampening=0.25, grad_=False),
         Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dtype="float64", grad_=False),
+        Sample(
+            t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), SKIP, grad_=False, why_="the count stays"
+        ),
+        Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), GO, grad_=False),
     ),
     errors=(
+        Bad(ShapeError, "a bool of shape", t(dtype="int64"), t(dtype="float64"), t(dtype="int64")),
         Bad(ShapeError, "scalars", t(2, dtype="int64", fill="ones"), t(dtype="float64")),
         Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
     ),
@@ -65,8 +85,8 @@ step, then 1 - dampening (as torch.optim.SGD, which starts the buffer as the gra
 )
 
 
-def _sgd_update_rule(param: Aval, grad: Aval, rate: Aval, **attrs: Any) -> Aval:
-    _need_like("sgd_update", param, grad=grad, rate=rate)
+def _sgd_update_rule(param: Aval, grad: Aval, rate: Aval, skip: Aval | None, **attrs: Any) -> Aval:
+    _need_like("sgd_update", param, grad=grad, rate=rate, skip=skip)
     return param
 
 
@@ -75,8 +95,8 @@ register(
     doc="""One step of stochastic gradient descent on one parameter; as torch.optim.SGD without momentum.
 
 param' = param - rate · (grad + weight_decay · param).""",
-    signature="param, grad, rate, weight_decay=0.0",
-    inputs=("param", "grad", "rate"),
+    signature="param, grad, rate, skip=None, weight_decay=0.0",
+    inputs=("param", "grad", "rate", "skip"),
     outputs=("new_param",),
     rule=_sgd_update_rule,
     samples=(
@@ -85,6 +105,8 @@ param' = param - rate · (grad + weight_decay · param).""",
         Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(fill=(0.1)), grad_=False),
         Sample(t(0, 3), t(0, 3), t(fill=(0.1)), grad_=False, why_="no elements"),
         Sample(t(7, dtype="float64"), t(7, dtype="float64"), t(dtype="float64"), grad_=False),
+        Sample(t(3, 5), LOST, t(fill=(0.1)), SKIP, grad_=False, why_="nothing changes"),
+        Sample(t(3, 5), t(3, 5), t(fill=(0.1)), GO, weight_decay=0.01, grad_=False),
     ),
     errors=(
         Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), t()),
@@ -97,9 +119,9 @@ param' = param - rate · (grad + weight_decay · param).""",
 
 
 def _sgd_momentum_update_rule(
-    param: Aval, grad: Aval, buffer: Aval, rate: Aval, fresh: Aval, **attrs: Any
+    param: Aval, grad: Aval, buffer: Aval, rate: Aval, fresh: Aval, skip: Aval | None, **attrs: Any
 ) -> tuple[Aval, Aval]:
-    _need_like("sgd_momentum_update", param, grad=grad, buffer=buffer, rate=rate, fresh=fresh)
+    _need_like("sgd_momentum_update", param, grad=grad, buffer=buffer, rate=rate, fresh=fresh, skip=skip)
     return param, param
 
 
@@ -110,8 +132,8 @@ register(
 
 d = grad + weight_decay · param; buffer' = momentum · buffer + fresh · d; param' = param - rate · buffer', with nesterov
 param - rate · (d + momentum · buffer'). The scalars rate and fresh come from `sgd_schedule`.""",
-    signature="param, grad, buffer, rate, fresh, momentum=0.9, weight_decay=0.0, nesterov=False",
-    inputs=("param", "grad", "buffer", "rate", "fresh"),
+    signature="param, grad, buffer, rate, fresh, skip=None, momentum=0.9, weight_decay=0.0, nesterov=False",
+    inputs=("param", "grad", "buffer", "rate", "fresh", "skip"),
     outputs=("new_param", "new_buffer"),
     returns=2,
     rule=_sgd_momentum_update_rule,
@@ -121,6 +143,8 @@ param - rate · (d + momentum · buffer'). The scalars rate and fresh come from 
         Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(4, 6), t(), t(), grad_=False),
         Sample(t(0, 3), t(0, 3), t(0, 3), t(), t(), grad_=False, why_="no elements"),
         Sample(*[t(7, dtype="float64")] * 3, *[t(dtype="float64")] * 2, grad_=False),
+        Sample(t(3, 5), LOST, t(3, 5), t(), t(), SKIP, nesterov=True, grad_=False, why_="nothing changes"),
+        Sample(*_MOMENTUM, t(fill=(0.75)), GO, grad_=False),
     ),
     errors=(
         Bad(ShapeError, r"buffer has shape \(5, 3\)", t(3, 5), t(3, 5), t(5, 3), t(), t()),
@@ -131,8 +155,10 @@ param - rate · (d + momentum · buffer'). The scalars rate and fresh come from 
 )
 
 
-def _adam_schedule_rule(step: Aval, lr: Aval, *, dtype: str, **attrs: Any) -> tuple[Aval, Aval, Aval, Aval]:
-    _need_clock("adam_schedule", step, lr)
+def _adam_schedule_rule(
+    step: Aval, lr: Aval, skip: Aval | None, *, dtype: str, **attrs: Any
+) -> tuple[Aval, Aval, Aval, Aval]:
+    _need_clock("adam_schedule", step, lr, skip)
     scalar = Aval((), dtype)
     return step, scalar, scalar, scalar
 
@@ -142,8 +168,8 @@ register(
     doc="""The scalars of an Adam step, bias corrections included, computed in float64 and rounded once.
 
 With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps · r, and 1 - lr · weight_decay.""",
-    signature="step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, dtype='float32'",
-    inputs=("step", "lr"),
+    signature="step, lr, skip=None, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, dtype='float32'",
+    inputs=("step", "lr", "skip"),
     outputs=("next_step", "step_size", "small", "keep"),
     returns=4,
     rule=_adam_schedule_rule,
@@ -151,8 +177,13 @@ With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps ·
         Sample(t(dtype="int64", fill="zeros"), t(dtype="float64", fill=(1e-3)), grad_=False),
         Sample(t(dtype="int64", fill=(1000)), t(dtype="float64", fill=(1e-3)), weight_decay=0.1, grad_=False),
         Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), dtype="float64", grad_=False),
+        Sample(
+            t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), SKIP, grad_=False, why_="the count stays"
+        ),
+        Sample(t(dtype="int64", fill="ones"), t(dtype="float64", fill=(0.1)), GO, grad_=False),
     ),
     errors=(
+        Bad(ShapeError, "a bool of shape", t(dtype="int64"), t(dtype="float64"), t(dtype="int64")),
         Bad(ShapeError, "scalars", t(2, dtype="int64", fill="ones"), t(dtype="float64")),
         Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
     ),
@@ -161,10 +192,18 @@ With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps ·
 
 
 def _adam_update_rule(
-    param: Aval, grad: Aval, exp_avg: Aval, exp_avg_sq: Aval, step_size: Aval, eps: Aval, keep: Aval, **attrs: Any
+    param: Aval,
+    grad: Aval,
+    exp_avg: Aval,
+    exp_avg_sq: Aval,
+    step_size: Aval,
+    eps: Aval,
+    keep: Aval,
+    skip: Aval | None,
+    **attrs: Any,
 ) -> tuple[Aval, Aval, Aval]:
     moments = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
-    _need_like("adam_update", param, grad=grad, **moments, step_size=step_size, eps=eps, keep=keep)
+    _need_like("adam_update", param, grad=grad, **moments, step_size=step_size, eps=eps, keep=keep, skip=skip)
     return param, param, param
 
 
@@ -184,10 +223,10 @@ exp_avg_sq' = beta2 · exp_avg_sq + (1 - beta2) · g²;
 param' = keep · param - step_size · exp_avg' / (√exp_avg_sq' + eps).
 The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's decay and used if `decoupled`.""",
     signature=(
-        "param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, beta1=0.9, beta2=0.999, weight_decay=0.0, "
+        "param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, skip=None, beta1=0.9, beta2=0.999, weight_decay=0.0, "
         "decoupled=False"
     ),
-    inputs=("param", "grad", "exp_avg", "exp_avg_sq", "step_size", "eps", "keep"),
+    inputs=("param", "grad", "exp_avg", "exp_avg_sq", "step_size", "eps", "keep", "skip"),
     outputs=("new_param", "new_exp_avg", "new_exp_avg_sq"),
     returns=3,
     rule=_adam_update_rule,
@@ -198,6 +237,8 @@ The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's d
         _adam_sample(4, 6, layout="transposed"),
         _adam_sample(0, 3),
         _adam_sample(7, dtype="float64", decoupled=True),
+        Sample(t(3, 5), LOST, t(3, 5), t(3, 5), *_SCALARS, SKIP, decoupled=True, grad_=False, why_="nothing changes"),
+        Sample(t(3, 5), t(3, 5), t(3, 5), t(3, 5, fill="ones"), *_SCALARS, GO, weight_decay=0.1, grad_=False),
     ),
     errors=(
         Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), t(3, 5), t(3, 5), *_SCALARS),

@@ -39,7 +39,7 @@ class Adam(Optimizer):
     def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
-    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any]) -> None:
+    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any], skip: Any) -> None:
         F, schedule = updates(), get("adam_schedule")
         decay, decoupled = group["weight_decay"], self.decoupled and group["weight_decay"] != 0
         coefficients = (*group["betas"], group["eps"], decay if decoupled else 0.0)
@@ -48,11 +48,12 @@ class Adam(Optimizer):
         for p in params:
             dtype = p.aval.dtype
             if dtype not in scalars:
-                scalars[dtype] = F.run(schedule, (clock, group.rate), (*coefficients, dtype))
+                scalars[dtype] = F.run(schedule, (clock, group.rate, skip), (*coefficients, dtype))
             _, step_size, small, keep = scalars[dtype]
             state = self.state[p]
             mean, square = state["exp_avg"], state["exp_avg_sq"]
-            write("adam_update", (p, mean, square), (p, grads[p], mean, square, step_size, small, keep), values)
+            inputs = (p, grads[p], mean, square, step_size, small, keep, skip)
+            write("adam_update", (p, mean, square), inputs, values)
         clock.assign(next(iter(scalars.values()))[0])
 
 

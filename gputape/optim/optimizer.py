@@ -168,23 +168,27 @@ class Optimizer:
         for group in self.param_groups:
             group["lr"] = value
 
-    def step(self, grads: Mapping[Any, Any]) -> None:
+    def step(self, grads: Mapping[Any, Any], skip: Any = None) -> None:
         """Update the parameters once.
 
         Args:
             grads: {parameter: gradient}, as `tape.backward` gives it. Parameters without one stay as they are.
+            skip: a bool, or a bool array of shape (): where it is True, parameters, state and step counts keep their
+                bits. It is read where the update runs, never by the host.
 
         Raises:
             ArgumentError: no key is a parameter of this optimizer.
             ShapeError, DTypeError: a gradient does not fit its parameter. Nothing has been updated then.
         """
         self._check_grads(grads)
+        if isinstance(skip, bool):
+            skip = np.bool_(skip)  # an array; a Python number would take the dtype of those beside it
         rec = ACTIVE.get()
         if rec is not None and rec.tracing:
             rec.depends(self._mode)
         for group in self.param_groups:
             for clock, params in self._due(group, grads):
-                self._update(group, clock, params, grads)
+                self._update(group, clock, params, grads, skip)
 
     def _mode(self) -> list[Any]:
         """What decides which ops `step` runs: the options but the learning rate, and which step count is whose."""
@@ -195,7 +199,7 @@ class Optimizer:
                 out += [clock, *members]
         return out
 
-    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any]) -> None:
+    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any], skip: Any) -> None:
         """Update parameters that share a step count."""
         raise NotImplementedError
 
@@ -328,8 +332,8 @@ def write(name: str, cells: tuple[Cell, ...], inputs: tuple[Any, ...], values: t
     backend = _backend.current()
     for cell in cells:
         check_place(cell, backend)
-    arrays = [backend.memory.array(unwrap(x)) for x in inputs]
-    at = op.at(tuple(map(_backend.aval_of, arrays)), values)
+    arrays = [None if x is None else backend.memory.array(unwrap(x)) for x in inputs]
+    at = op.at(tuple([None if x is None else _backend.aval_of(x) for x in arrays]), values)
     backend.run_into(at, [c.array for c in cells], arrays)
     for cell in cells:
         cell.version += 1

@@ -49,19 +49,19 @@ class SGD(Optimizer):
     def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ("momentum_buffer",) if options["momentum"] else ()
 
-    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any]) -> None:
+    def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any], skip: Any) -> None:
         F, schedule = updates(), get("sgd_schedule")
         momentum, decay = group["momentum"], group["weight_decay"]
         scalars: dict[str, Any] = {}
         for p in params:
             dtype = p.aval.dtype
             if dtype not in scalars:
-                scalars[dtype] = F.run(schedule, (clock, group.rate), (group["dampening"], dtype))
+                scalars[dtype] = F.run(schedule, (clock, group.rate, skip), (group["dampening"], dtype))
             _, rate, fresh = scalars[dtype]
             buffer = self.state[p].get("momentum_buffer")
             if buffer is None:
-                write("sgd_update", (p,), (p, grads[p], rate), (decay,))
+                write("sgd_update", (p,), (p, grads[p], rate, skip), (decay,))
             else:
                 values = (momentum, decay, group["nesterov"])
-                write("sgd_momentum_update", (p, buffer), (p, grads[p], buffer, rate, fresh), values)
+                write("sgd_momentum_update", (p, buffer), (p, grads[p], buffer, rate, fresh, skip), values)
         clock.assign(next(iter(scalars.values()))[0])

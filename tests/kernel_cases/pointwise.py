@@ -128,7 +128,7 @@ _OPS = [
 
 
 def _refusal(sample, inputs):
-    return "no kernel for float64" if "float64" in [str(x.dtype) for x in inputs] else None
+    return "no kernel for float64" if "float64" in [str(x.dtype) for x in inputs if x is not None] else None
 
 
 def _none(sample, inputs):
