@@ -108,9 +108,7 @@ class Unflatten(Module):
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, input: Any) -> Any:
-        shape = input.shape
-        dim = self.dim % len(shape)
-        return call("reshape", input, (*shape[:dim], *self.unflattened_size, *shape[dim + 1 :]))
+        return call("unflatten", input, self.dim, self.unflattened_size)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -6,21 +6,20 @@ from typing import Any
 
 from ..aval import per_axis
 from ..dispatch import call
-from ..errors import ArgumentError, UnsupportedError
+from ..errors import ArgumentError
+from ..ops._window import pairs
 from . import init
 from .module import Module, Parameter, whole, zeros
 
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
-def _check_channels(kind: str, in_channels: int, out_channels: int, groups: int, padding_mode: str) -> None:
+
+def _check_channels(kind: str, in_channels: int, out_channels: int, groups: int) -> None:
     for name, n in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
         whole(kind, name, n, 1)
     for name, n in (("in_channels", in_channels), ("out_channels", out_channels)):
         if n % groups:
             raise ArgumentError(f"{kind}: {name}={n} is not divisible by groups={groups}. Choose a divisor.")
-    if padding_mode != "zeros":
-        raise UnsupportedError(
-            f"{kind}: padding_mode={padding_mode!r} is not available. Pad the input first, or use 'zeros'."
-        )
 
 
 class _ConvBase(Module):
@@ -76,7 +75,11 @@ class _Conv(_ConvBase):
         padding_mode: str = "zeros",
     ) -> None:
         kind, n = type(self).__name__, self.ndim
-        _check_channels(kind, in_channels, out_channels, groups, padding_mode)
+        _check_channels(kind, in_channels, out_channels, groups)
+        if padding_mode not in PADDING_MODES:
+            raise ArgumentError(
+                f"{kind}: padding_mode={padding_mode!r} is unknown. Use one of {', '.join(PADDING_MODES)}."
+            )
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = per_axis(kind, "kernel_size", kernel_size, n, 1)
         self.stride = per_axis(kind, "stride", stride, n, 1)
@@ -84,11 +87,24 @@ class _Conv(_ConvBase):
             raise ArgumentError(f"{kind}: padding={padding!r} is not known. Use 'same', 'valid' or integers.")
         self.padding = padding if isinstance(padding, str) else per_axis(kind, "padding", padding, n, 0)
         self.dilation = per_axis(kind, "dilation", dilation, n, 1)
+        if self.padding == "same" and max(self.stride) > 1:
+            raise ArgumentError(f"{kind}: padding='same' with stride {self.stride} has no defined size. Use stride 1.")
+        self.padding_mode = padding_mode
         self._set((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias)
 
     def forward(self, input: Any) -> Any:
-        options = (self.stride, self.padding, self.dilation, self.groups)
-        return call(self.op, input, self.weight, self.bias, *options)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = call("pad", input, self._sides(), self.padding_mode), 0
+        return call(self.op, input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _sides(self) -> tuple[int, ...]:
+        """The padding as `pad` takes it: (left, right) of the last axis, then of the one before it, …"""
+        found = pairs(type(self).__name__, self.padding, self.kernel_size, self.stride, self.dilation)
+        return tuple(n for pair in reversed(found) for n in pair)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.padding_mode == "zeros" else f", padding_mode={self.padding_mode}")
 
 
 class Conv1d(_Conv):
@@ -120,7 +136,9 @@ class _ConvTranspose(_ConvBase):
         padding_mode: str = "zeros",
     ) -> None:
         kind, n = type(self).__name__, self.ndim
-        _check_channels(kind, in_channels, out_channels, groups, padding_mode)
+        _check_channels(kind, in_channels, out_channels, groups)
+        if padding_mode != "zeros":
+            raise ArgumentError(f"{kind}: padding_mode={padding_mode!r} is not possible. Use 'zeros'.")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = per_axis(kind, "kernel_size", kernel_size, n, 1)
         self.stride = per_axis(kind, "stride", stride, n, 1)

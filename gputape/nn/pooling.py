@@ -1,11 +1,10 @@
-"""Max and average pooling. As in torch.nn; `stride=None` means the kernel size."""
+"""Max and average pooling, over windows and to a given size. As in torch.nn; `stride=None` means the kernel size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..dispatch import call
-from ..errors import UnsupportedError
 from .module import Module
 
 
@@ -21,10 +20,9 @@ class _MaxPool(Module):
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
-        if return_indices:
-            raise UnsupportedError(f"{type(self).__name__}: return_indices=True is not available. Leave it out.")
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.dilation, self.ceil_mode = padding, dilation, ceil_mode
+        self.padding, self.dilation = padding, dilation
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
     def forward(self, input: Any) -> Any:
         return call(
@@ -35,6 +33,7 @@ class _MaxPool(Module):
             padding=self.padding,
             dilation=self.dilation,
             ceil_mode=self.ceil_mode,
+            return_indices=self.return_indices,
         )
 
     def extra_repr(self) -> str:
@@ -106,3 +105,53 @@ class AvgPool2d(_AvgPool):
 
 class AvgPool3d(_AvgPool):
     op = "avg_pool3d"
+
+
+class _AdaptiveAvgPool(Module):
+    op = ""
+
+    def __init__(self, output_size: Any) -> None:
+        self.output_size = output_size
+
+    def forward(self, input: Any) -> Any:
+        return call(self.op, input, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    op = "adaptive_avg_pool1d"
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    op = "adaptive_avg_pool2d"
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    op = "adaptive_avg_pool3d"
+
+
+class _AdaptiveMaxPool(Module):
+    op = ""
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        self.output_size, self.return_indices = output_size, return_indices
+
+    def forward(self, input: Any) -> Any:
+        return call(self.op, input, self.output_size, self.return_indices)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    op = "adaptive_max_pool1d"
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    op = "adaptive_max_pool2d"
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    op = "adaptive_max_pool3d"
