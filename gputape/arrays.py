@@ -68,6 +68,9 @@ class Memory(Protocol):
     def owner(self, array: Any) -> Any:
         """What holds the array's bytes: one object for all arrays that share memory; it has `nbytes` or `size`."""
 
+    def address(self, array: Any) -> int:
+        """Of the array's element 0."""
+
     def synchronize(self) -> None:
         """Wait for all launches; raises as `host` does."""
 
@@ -97,6 +100,9 @@ class Host:
             array = array.base
         return array
 
+    def address(self, array: np.ndarray) -> int:
+        return array.__array_interface__["data"][0]
+
     def synchronize(self) -> None:
         """Nothing: NumPy has finished when it returns."""
 
@@ -118,6 +124,21 @@ def memory_of(array: Any) -> Memory:
 def owner_of(array: Any) -> Any:
     """What holds the array's bytes; see `Memory.owner`."""
     return _memories[type(array)](array).owner(array)
+
+
+def overlap(a: Any, b: Any) -> bool:
+    """Whether two arrays of one owner reach over common bytes."""
+    (a_low, a_high), (b_low, b_high) = _reach(a), _reach(b)
+    return a_low < b_high and b_low < a_high
+
+
+def _reach(array: Any) -> tuple[int, int]:
+    """The addresses of the first byte of an array and of that after its last."""
+    at = memory_of(array).address(array)
+    ends = [(n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)] if array.size else []
+    return at + sum(e for e in ends if e < 0), at + sum(e for e in ends if e > 0) + (
+        array.itemsize if array.size else 0
+    )
 
 
 def asnumpy(value: Any) -> np.ndarray:

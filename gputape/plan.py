@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
-from .arrays import memory_of, owner_of
+from .arrays import memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
 from .node import Node
 from .registry import At
 from .trace import Trace
-from .variable import Var
+from .variable import Cell, Var
 
 ALIGNMENT = 64  # bytes; a cache line, and more than any vector register
 
@@ -36,9 +36,11 @@ class Plan:
         self.arguments, self.cells = trace.arguments, trace.cells_read
         self.words = trace.words
         self.in_window = trace.in_window
-        trace.depends(lambda: [cell.requires_grad for cell in self.cells.values()])
+        trace.depends(lambda: [x for cell in self.cells.values() for x in (cell.requires_grad, cell.array)])
         self.premises = [(read, read()) for read in trace.premises]
-        self.owned = {id(owner_of(c.array)): c for c in (*self.cells.values(), *trace.effects)}
+        self.owned: dict[int, list[Cell]] = {}  # id of an owner of memory → the cells in it
+        for cell in (*self.cells.values(), *trace.effects):
+            self.owned.setdefault(id(owner_of(cell.array)), []).append(cell)
         same = _common_subexpressions(trace)
         self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
         self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
@@ -159,11 +161,12 @@ class Plan:
     def refuse_aliases(self, arguments: Sequence[Any]) -> None:
         """Raise `CompileError` if an argument is the memory of a cell that the program reads or writes."""
         for k, a in enumerate(arguments):
-            if (cell := self.owned.get(id(owner_of(a)))) is not None:
-                raise CompileError(
-                    f"{self.name}: array {k} of the arguments shares the memory of {cell.name or 'a cell'}, which the "
-                    "step reads or writes. Pass a copy, or use the cell itself inside the step."
-                )
+            for cell in self.owned.get(id(owner_of(a)), ()):
+                if overlap(a, cell.array):
+                    raise CompileError(
+                        f"{self.name}: array {k} of the arguments shares the memory of {cell.name or 'a cell'}, which "
+                        "the step reads or writes. Pass a copy, or use the cell itself inside the step."
+                    )
 
     def replay(self, arguments: Sequence[Any]) -> list[Any]:
         """Run the program on new arguments; fresh copies of its results. Then write the cells."""
@@ -180,7 +183,7 @@ class Plan:
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
         for cell, value in writes:
             cell.array[...] = value
-            cell.version += 1
+            cell.written()
         if self.words:
             from .random import generator
 

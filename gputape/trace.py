@@ -25,7 +25,9 @@ class Trace(Recording):
         self.grad_enabled = False
         self.arguments: list[int] = []
         self.cells_read: dict[int, Cell] = {}  # id of a leaf → the cell it reads
-        self.effects: dict[Cell, Var] = {}
+        self.effects: dict[Cell, Var] = {}  # in the order of the writes
+        self._parts: dict[tuple[Cell, int], Var] = {}  # (part, id of what was written into its vector) → its value
+        self._leaf_of: dict[int, int] = {}  # id of a leaf of an updated parameter → id of the value it was cut from
         self.words = 0  # random words taken so far
         self.in_window: set[int] = set()
         self.fresh: set[int] = set()  # ids that are never merged with another that computes the same
@@ -63,9 +65,9 @@ class Trace(Recording):
     def _cell(self, cell: Cell) -> Var:
         from .random import generator
 
-        written = self.effects.get(cell)
+        written = self._written(cell)
         if written is not None:
-            return written
+            return self._reread(cell, written) if cell.requires_grad and self.grad_enabled else written
         if cell is not generator().cell:  # which lives on the host everywhere
             check_place(cell, self.backend)
         known = self._cells.get(cell)
@@ -79,12 +81,37 @@ class Trace(Recording):
         self.cells_read[var.id] = cell
         return var
 
+    def _reread(self, cell: Cell, written: Var) -> Var:
+        """The leaf of a parameter that the step has updated: what it holds now, cut from what made it."""
+        known = self._cells.get(cell)
+        var = None if known is None else Var(self, self.nodes[known[1]], known[1], self.nodes[known[1]].values[0])
+        if var is None or self._leaf_of.get(var.id) != written.id:
+            var = self.alias(self.detach(written))
+            var.node.name, var.node.requires_grad = cell.name, True
+            self._cells[cell], self._leaf_of[var.id] = (cell.version, var.id), written.id
+        return var
+
+    def _written(self, cell: Cell) -> Var | None:
+        """What the step has written into the cell so far: itself, as a part of a vector, or part by part."""
+        if any(part in self.effects for part in cell.parts):
+            return self.pack([self._cell(part) for part in cell.parts])
+        own = self.effects.get(cell)
+        whole = None if cell.whole is None else self.effects.get(cell.whole)
+        if own is not None or whole is None:
+            return own
+        key = (cell, whole.id)
+        if key not in self._parts:
+            self._parts[key] = self.reshape(self.narrow(whole, 0, cell.start, cell.aval.size), cell.shape)
+        return self._parts[key]
+
     def assign(self, cell: Cell, value: Any) -> None:
         var = self._lift(value)
         if var.aval.shape != cell.aval.shape:
             raise CompileError(
                 f"{self.name}: assigning {var.aval} to {cell.name or 'a cell'} of {cell.aval}. Shapes must match."
             )
+        for other in (cell, *cell.parts):  # a write takes the place of those before it
+            self.effects.pop(other, None)
         self.effects[cell] = var if var.aval is cell.aval else self.cast(var, cell.aval.dtype)
 
     def rng(self, count: int) -> tuple[Any, int]:

@@ -151,16 +151,27 @@ class Cell(Operators):
         name: its path in the model, for messages.
         pinned: whether an optimizer holds it, so that it stays where it is.
         hooks: what `register_hook` holds, or None.
+        whole, start: the cell of whose vector this one's array is a part, and where it begins there; else None.
+        parts: the cells that are parts of this one.
     """
 
-    __slots__ = ("array", "version", "requires_grad", "name", "pinned", "hooks", "__weakref__")
+    __slots__ = (
+        *("array", "version", "requires_grad", "name", "pinned", "hooks"),
+        *("whole", "start", "parts", "__weakref__"),
+    )
 
     def __init__(
         self, value: Any, requires_grad: bool = False, name: str | None = None, memory: Memory | None = None
     ) -> None:
         self.array = (memory or _backend.current().memory).array(unwrap(value), copy=True)
-        self.version, self.requires_grad, self.name, self.pinned = 0, requires_grad, name, False
+        self.version, self.requires_grad, self.name = 0, requires_grad, name
         self.hooks: Any = None
+        self._alone()
+
+    def _alone(self) -> None:
+        self.pinned, self.start = False, 0
+        self.whole: Cell | None = None
+        self.parts: tuple[Cell, ...] = ()
 
     @property
     def aval(self) -> Aval:
@@ -191,7 +202,25 @@ class Cell(Operators):
                 "Shapes must match."
             )
         memory_of(self.array).write(self.array, array)
+        self.written()
+
+    def written(self) -> None:
+        """Count a write, here and in every cell that shares the memory."""
         self.version += 1
+        for other in self.parts if self.whole is None else (self.whole,):
+            other.version += 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is a cell of its own, whatever vector this one is a part of."""
+        slots = [name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())]
+        shared = ("pinned", "whole", "start", "parts", "__weakref__")
+        state = {name: getattr(self, name) for name in slots if name not in shared}
+        return state | {"array": memory_of(self.array).array(self.array, copy=True)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._alone()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name or ''}{', ' if self.name else ''}{self.aval})"

@@ -250,3 +250,129 @@ def test_a_copy_of_model_and_optimizer_trains_on_its_own(duplicate):
     twin_opt.param_groups[0]["lr"] = 0.5
     np.testing.assert_array_equal(model.weight.array, before)
     assert opt.lr == 0.1 and twin_opt.lr == 0.5 and not np.array_equal(twin.weight.array, before)
+
+
+# --- arenas -----------------------------------------------------------------------------------------------------------
+
+
+def mlp():
+    gt.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+
+
+def loss_grads(model, k=0):
+    x = np.random.default_rng(k).standard_normal((4, 5)).astype("f")
+    with gt.record() as tape:
+        loss = gt.mean(gt.square(model(x)))
+    return tape.backward(loss)
+
+
+def counted(opt, grads, monkeypatch):
+    """Names of the update ops that a step runs."""
+    from gputape.optim import adam, optimizer, sgd
+
+    names, real = [], optimizer.write
+    for module in (adam, sgd):
+        monkeypatch.setattr(module, "write", lambda name, *rest: names.append(name) or real(name, *rest))
+    opt.step(grads)
+    monkeypatch.undo()
+    return names
+
+
+@pytest.mark.parametrize("name, options, _", RECORDED)
+def test_one_op_updates_all_parameters_and_gives_the_bits_of_single_updates(name, options, _, monkeypatch):
+    model, twin = mlp(), mlp()
+    opt = getattr(optim, name)(model.parameters(), **options)
+    singles = [getattr(optim, name)([p], **options) for p in twin.parameters()]
+    for k in range(3):
+        assert len(counted(opt, loss_grads(model, k), monkeypatch)) == 1
+        grads = loss_grads(twin, k)
+        for single in singles:
+            single.step(grads)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.numpy().tobytes() == q.numpy().tobytes()
+    owners = {id(p.array.base) for p in model.parameters()}
+    assert len(owners) == 1
+
+
+def test_parameters_without_a_gradient_leave_the_others_to_single_updates(monkeypatch):
+    model = mlp()
+    opt = optim.AdamW(model.parameters(), lr=0.1)
+    grads = loss_grads(model)
+    first = next(iter(grads))
+    before = first.numpy()
+    assert len(counted(opt, {p: g for p, g in grads.items() if p is not first}, monkeypatch)) == 3
+    assert first.numpy().tobytes() == before.tobytes()
+    assert len(counted(opt, loss_grads(model), monkeypatch)) == 4  # two step counts now
+    steps = [entry["step"] for entry in opt.state_dict()["state"].values()]
+    assert sorted(map(int, steps)) == [1, 2, 2, 2]
+
+
+def test_a_second_optimizer_may_take_parameters_over():
+    model, twin = mlp(), mlp()
+    first, second = optim.SGD(model.parameters(), lr=0.1), optim.SGD(list(model.parameters())[:2], lr=0.2)
+    first.step(loss_grads(model))
+    second.step(loss_grads(model, 1))
+    first.step(loss_grads(model, 2))
+    ones = [optim.SGD([p], lr=0.1) for p in twin.parameters()]
+    twos = [optim.SGD([p], lr=0.2) for p in list(twin.parameters())[:2]]
+    for k, group in enumerate((ones, twos, ones)):
+        grads = loss_grads(twin, k)
+        for opt in group:
+            opt.step(grads)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert p.numpy().tobytes() == q.numpy().tobytes()
+
+
+def test_a_step_makes_tapes_stale_that_read_a_parameter():
+    model = mlp()
+    opt = optim.SGD(model.parameters(), lr=0.1)
+    with gt.record(retain=True) as tape:
+        loss = gt.sum(model(np.ones((2, 5), "f")))
+    opt.step(tape.backward(loss))
+    with pytest.raises(gt.TapeError, match="was updated after"):
+        tape.backward(loss)
+
+
+def two_steps(model, opt, x):
+    """Two updates, a write into one parameter between them, and the parameters read after each."""
+    weight, bias = list(model.parameters())[:2]
+    seen = []
+    for _ in range(2):
+        with gt.record() as tape:
+            loss = gt.mean(gt.square(model(x)))
+        opt.step(tape.backward(loss))
+        seen += [gt.sum(weight), gt.sum(bias)]
+        bias.assign(gt.mul(bias, 0.5))
+        seen.append(gt.sum(bias))
+    return seen
+
+
+def test_a_compiled_function_may_read_and_write_parts_of_an_arena():
+    x = np.random.default_rng(0).standard_normal((4, 5)).astype("f")
+    eager, compiled = mlp(), mlp()
+    eager_opt, opt = (optim.AdamW(m.parameters(), lr=0.1) for m in (eager, compiled))
+    step = gt.compile(lambda x: two_steps(compiled, opt, x))
+    for _ in range(3):
+        expected, found = two_steps(eager, eager_opt, x), step(x)
+        assert [float(a) for a in expected] == [float(a) for a in found]
+    for p, q in zip(eager.parameters(), compiled.parameters(), strict=True):
+        assert p.numpy().tobytes() == q.numpy().tobytes()
+
+
+def test_a_plan_recorded_before_the_optimizer_sees_where_parameters_went():
+    model, x = mlp(), np.ones((2, 5), "f")
+    predict = gt.compile(lambda x: model(x))
+    predict(x)
+    opt = optim.SGD(model.parameters(), lr=0.5)
+    opt.step(loss_grads(model))
+    np.testing.assert_array_equal(predict(x), model(x))
+
+
+def test_a_copy_of_a_trained_model_is_independent_of_the_arena():
+    model = mlp()
+    opt = optim.SGD(model.parameters(), lr=0.5)
+    twin = copy.deepcopy(model)
+    assert all(p.array.base is None and p.whole is None and not p.pinned for p in twin.parameters())
+    opt.step(loss_grads(model))
+    assert not np.array_equal(model[0].weight.numpy(), twin[0].weight.numpy())

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
+from ..ops.optim import PACK
 
 
 def _skipped(xp: Any, skip: Any, *pairs: tuple[Any, Any]) -> bool:
@@ -170,3 +171,12 @@ def adam_update(
     if decoupled:
         param = xp.multiply(param, keep, out=new_param)
     xp.subtract(param, work, out=new_param)
+
+
+def pack(xp: Any, y: Any, *arrays: Any) -> None:
+    start = 0
+    for x in arrays:
+        stop = start + x.size
+        y[start:stop].reshape(x.shape)[...] = x
+        start = -(-stop // PACK) * PACK
+        y[stop:start] = 0

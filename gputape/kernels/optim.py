@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ..ops.optim import PACK
 from . import layout
+from ._copy import BITS, bits
 from .expression import Chain, Step
 from .generated import run, variant
 from .launch import Kernel, Variant, launch, need_kernel, triton
+from .tiles import POINTWISE, cdiv
 
 
 class _Steps:
@@ -156,6 +159,24 @@ def adam_schedule(
     _schedule(rt, ADAM_SCHEDULE, (next_step, step_size, small, keep, step, lr), skip, options)
 
 
+# --- vectors of all parameters ----------------------------------------------------------------------------------------
+
+SEVERAL = 8  # arrays that one launch packs
+PACKED = triton("pointwise_optim", "pack", divisible=tuple(f"n{k}" for k in range(SEVERAL)), BLOCK=POINTWISE, PACK=PACK)
+
+
+def pack(rt: Any, y: Any, *arrays: Any) -> None:
+    start, filled = 0, [x for x in arrays if x.size]
+    for k in range(0, len(filled), SEVERAL):
+        some = filled[k : k + SEVERAL]
+        spare = SEVERAL - len(some)
+        sources = [bits(rt.packed(x)) for x in some] + [bits(y)] * spare
+        sizes = [x.size for x in some] + [0] * spare
+        programs = sum(cdiv(n, POINTWISE) for n in sizes)
+        launch(PACKED, (programs,), (bits(y), *sources, np.int64(start), *sizes), rt.stream)
+        start += sum(cdiv(n, PACK) * PACK for n in sizes)
+
+
 # --- what the gate compiles -------------------------------------------------------------------------------------------
 
 
@@ -175,6 +196,9 @@ def _variants() -> list[Variant]:
             ends = f"*{dtype}"
             found.append(Variant(SGD_SCHEDULE[skips], ("*int64", ends, ends, *clock, "int64"), wide))
             found.append(Variant(ADAM_SCHEDULE[skips], ("*int64", ends, ends, ends, *clock, *("int64",) * 4), wide))
+    for kind in BITS.values():
+        types = (*(f"*{kind}",) * (1 + SEVERAL), "int64", *("int32",) * SEVERAL)
+        found += [Variant(PACKED, types, wide) for wide in (True, False)]
     return found
 
 

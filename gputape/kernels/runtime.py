@@ -176,6 +176,9 @@ class Cuda:
     def owner(self, array: Any) -> Any:
         return array.data.mem
 
+    def address(self, array: Any) -> int:
+        return array.data.ptr
+
     def synchronize(self) -> None:
         self.device.synchronize()
         self._raise_fault()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import Aval, need_float
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
 
@@ -247,5 +247,48 @@ The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's d
         Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3), t(3), t(3), *_SCALARS),
     ),
     perf=(Perf(*(t(784, 128) for _ in range(4)), *_SCALARS, decoupled=True, name_="mlp"),),
+    public=False,
+)
+
+
+# --- vectors of all parameters ----------------------------------------------------------------------------------------
+
+PACK = 16  # elements: where an array of a packed vector may begin; 64 bytes in float32
+
+
+def packed_size(a: Aval) -> int:
+    """Elements that an array takes in a packed vector."""
+    return -(-a.size // PACK) * PACK
+
+
+def _pack_rule(*arrays: Aval) -> Aval:
+    if not arrays:
+        raise ArgumentError("pack: the list of arrays is empty. Pass at least one array.")
+    if any(a.dtype != arrays[0].dtype for a in arrays):
+        raise DTypeError(f"pack: dtypes {', '.join(a.dtype for a in arrays)} differ. Pack one dtype at a time.")
+    return Aval((sum(map(packed_size, arrays)),), arrays[0].dtype)
+
+
+register(
+    name="pack",
+    doc="""The elements of all arrays as one vector, each array in C order and followed by zeros up to a multiple of 16
+elements.""",
+    signature="arrays",
+    inputs=("*arrays",),
+    rule=_pack_rule,
+    samples=(
+        Sample(t(3, 5), t(7), grad_=False),
+        Sample(t(16), t(), t(4, 4), grad_=False),
+        Sample(t(0), t(2, 0, 3), t(1), grad_=False, why_="arrays without elements"),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(3, layout="flipped"), grad_=False),
+        Sample(*[t(17)] * 19, grad_=False, why_="more than one launch"),
+        Sample(t(3, dtype="float64"), t(2, dtype="float64"), grad_=False),
+        Sample(t(3, dtype="int64", fill="ints"), t(2, dtype="int64", fill="ints"), grad_=False),
+    ),
+    errors=(
+        Bad(DTypeError, "float32, float64 differ", t(3), t(3, dtype="float64")),
+        Bad(ArgumentError, "the list of arrays is empty"),
+    ),
+    perf=(Perf(t(64, 128), t(128), t(128, 128), t(128), t(128, 10), t(10), name_="mlp"),),
     public=False,
 )

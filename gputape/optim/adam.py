@@ -45,14 +45,13 @@ class Adam(Optimizer):
         coefficients = (*group["betas"], group["eps"], decay if decoupled else 0.0)
         values = (*group["betas"], 0.0 if self.decoupled else decay, decoupled)
         scalars: dict[str, Any] = {}
-        for p in params:
+        for p, grad, state in self._units(group, params, grads):
             dtype = p.aval.dtype
             if dtype not in scalars:
                 scalars[dtype] = F.run(schedule, (clock, group.rate, skip), (*coefficients, dtype))
             _, step_size, small, keep = scalars[dtype]
-            state = self.state[p]
             mean, square = state["exp_avg"], state["exp_avg_sq"]
-            inputs = (p, grads[p], mean, square, step_size, small, keep, skip)
+            inputs = (p, grad, mean, square, step_size, small, keep, skip)
             write("adam_update", (p, mean, square), inputs, values)
         clock.assign(next(iter(scalars.values()))[0])
 

@@ -14,6 +14,7 @@ from ..dispatch import EAGER, updates
 from ..errors import ArgumentError, CheckpointError, DTypeError, ShapeError
 from ..registry import get
 from ..variable import ACTIVE, Cell, Var, check_place, unwrap
+from .arena import Arena, arenas
 
 
 def check_number(name: str, option: str, value: Any, low: float = 0.0, below: float = math.inf) -> float:
@@ -44,12 +45,14 @@ class ParamGroup(dict):
     Attributes:
         rate: the learning rate, a cell that recorded steps read.
         clocks: (step count, parameters that share it). One, until a step leaves some of the parameters out.
+        arenas: where the parameters and their state live.
     """
 
     def __init__(self, optimizer: Optimizer, options: dict[str, Any]) -> None:
         self.memory = memory_of(options["params"][0].array) if options["params"] else _backend.current().memory
         self.rate = Cell(np.zeros((), np.float64), name="lr", memory=self.memory)
         self.clocks: list[tuple[Cell, list[Cell]]] = []
+        self.arenas: list[Arena] = []
         self.optimizer = optimizer
         super().__init__(options)
         self.update(options)
@@ -140,13 +143,15 @@ class Optimizer:
                 raise ArgumentError(f"{self._name}: {p!r:.80} is given twice. List each parameter once.")
             seen.add(id(p))
         options = self._checked({**self.defaults, **group, "params": params})
-        self.param_groups.append(ParamGroup(self, options))
+        made = ParamGroup(self, options)
         for p in params:
             p.pinned = True
             self.state[p] = {
                 key: Cell(np.zeros(p.shape, p.dtype), name=key, memory=memory_of(p.array))
                 for key in self._state_keys(options)
             }
+        made.arenas += arenas(params, self.state)
+        self.param_groups.append(made)
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a group, each within its range."""
@@ -236,6 +241,21 @@ class Optimizer:
                 group.clocks.append((clock, hit))
             if hit:
                 yield clock, hit
+
+    def _units(
+        self, group: ParamGroup, params: list[Cell], grads: Mapping[Any, Any]
+    ) -> Iterator[tuple[Cell, Any, dict[str, Cell]]]:
+        """(parameter, gradient, state) of what one op updates each: whole arenas where all their parameters are due,
+        else single parameters."""
+        single = dict.fromkeys(params)
+        for arena in group.arenas:
+            if all(p in single for p in arena.params) and arena.holds:
+                packed = updates().run(get("pack"), tuple([grads[p] for p in arena.params]), ())
+                yield arena.param, packed, arena.state
+                for p in arena.params:
+                    del single[p]
+        for p in single:
+            yield p, grads[p], self.state[p]
 
     # --- state
 
@@ -336,4 +356,4 @@ def write(name: str, cells: tuple[Cell, ...], inputs: tuple[Any, ...], values: t
     at = op.at(tuple([None if x is None else _backend.aval_of(x) for x in arrays]), values)
     backend.run_into(at, [c.array for c in cells], arrays)
     for cell in cells:
-        cell.version += 1
+        cell.written()

@@ -53,15 +53,15 @@ class SGD(Optimizer):
         F, schedule = updates(), get("sgd_schedule")
         momentum, decay = group["momentum"], group["weight_decay"]
         scalars: dict[str, Any] = {}
-        for p in params:
+        for p, grad, state in self._units(group, params, grads):
             dtype = p.aval.dtype
             if dtype not in scalars:
                 scalars[dtype] = F.run(schedule, (clock, group.rate, skip), (group["dampening"], dtype))
             _, rate, fresh = scalars[dtype]
-            buffer = self.state[p].get("momentum_buffer")
+            buffer = state.get("momentum_buffer")
             if buffer is None:
-                write("sgd_update", (p,), (p, grads[p], rate, skip), (decay,))
+                write("sgd_update", (p,), (p, grad, rate, skip), (decay,))
             else:
                 values = (momentum, decay, group["nesterov"])
-                write("sgd_momentum_update", (p, buffer), (p, grads[p], buffer, rate, fresh, skip), values)
+                write("sgd_momentum_update", (p, buffer), (p, grad, buffer, rate, fresh, skip), values)
         clock.assign(next(iter(scalars.values()))[0])
