@@ -12,6 +12,8 @@ from .backend import device, synchronize
 from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
+from .gradcheck import check_grads
+from .jacobian import hessian, jacobian
 from .node import Node
 from .numerics import matmul_precision, precision
 from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
@@ -21,7 +23,7 @@ from .registry import ops as _ops
 from .remat import checkpoint
 from .tape import Tape
 from .tapem import Err, Ok, TapeM, do
-from .transforms import check_grads, grad, hvp, jvp, value_and_grad, vjp
+from .transforms import grad, hvp, jvp, value_and_grad, vjp
 from .variable import Cell, Var
 
 

@@ -191,7 +191,8 @@ class Recording(Functions):
 
         Inside the recording the computation is appended to it and the gradients are `Var`s, so that they can be used
         and differentiated further. After it (outside `with`) it is executed, and consumes the recording unless that was
-        made with `retain=True`.
+        made with `retain=True`. If then another recording is active and the seed is a `Var` of that, it is recorded
+        there, as a linear function of the seed.
 
         Args:
             out: a `Var` of this recording; of shape () unless `seed` is given.
@@ -223,18 +224,21 @@ class Recording(Functions):
                 "Compute it from parameters or gt.leaf(array), not inside gt.no_grad() or from detached values."
             )
         targets = self._targets(wrt)
-        if ACTIVE.get() is self:
+        active = ACTIVE.get()
+        F: Execute | Recording = Execute(self.backend)
+        if active is self or (active is not None and type(seed) is Var and seed.rec is active):
+            F = active
+        if F is self:
             grads = self._backward_append(out, aval, seed)
         else:
-            grads = self._backward_execute(out, aval, seed, {i for _, i in targets})
-        F: Functions = self if ACTIVE.get() is self else Execute(self.backend)
+            grads = self._backward_run(F, out, aval, seed, {i for _, i in targets})
         found = {key: grads[i] for key, i in targets if i in grads}
         if wrt is not None:
             for key, i in targets:
                 if i not in grads:
                     a = self.nodes[i].aval
                     found[key] = F.const(np.zeros(a.shape, _backend.NP_DTYPE[a.dtype]), a.dtype)
-        return found if F is self else own_arrays(found)
+        return found if F is active else own_arrays(found)
 
     def _targets(self, wrt: Iterable[Any] | None) -> list[tuple[Any, int]]:
         if wrt is None:
@@ -255,15 +259,16 @@ class Recording(Functions):
                 )
         return out
 
-    def _backward_append(self, out: Var, aval: Aval, seed: Any) -> dict[int, Any]:
-        if seed is None:
-            dy = self.const(1, aval.dtype)
-        else:
-            dy = self._lift(seed)
-            if dy.aval is not aval:
-                raise seed_error("backward", dy.aval, aval)
-        nodes = self.nodes
+    def _seed(self, aval: Aval, seed: Any) -> Var:
+        """A given cotangent of an output of that aval, as a `Var` of this recording."""
+        dy = self._lift(seed)
+        if dy.aval is not aval:
+            raise seed_error("backward", dy.aval, aval)
+        return dy
 
+    def _backward_append(self, out: Var, aval: Aval, seed: Any) -> dict[int, Any]:
+        dy = self.const(1, aval.dtype) if seed is None else self._seed(aval, seed)
+        nodes = self.nodes
         again: dict[int, Var] = {}
 
         def handle(i: int | None, k: int) -> Any:
@@ -280,8 +285,9 @@ class Recording(Functions):
 
         return sweep(self, nodes, out.id, dy, remat.recording(self, saved, again), hooks=self._all_hooks())
 
-    def _backward_execute(self, out: Var, aval: Aval, seed: Any, keep: set[int]) -> dict[int, Any]:
-        F, nodes = Execute(self.backend), self.nodes
+    def _backward_run(self, F: Execute | Recording, out: Var, aval: Aval, seed: Any, keep: set[int]) -> dict[int, Any]:
+        """Backward by `F`: executed, or on another recording, where the values of this one are constants."""
+        nodes = self.nodes
 
         def saved(i: int, node: Node) -> tuple[Any, ...]:
             op = node.at.op
@@ -295,10 +301,14 @@ class Recording(Functions):
                 ]
             )
 
-        dy = seed_array(F, "backward", aval, unwrap(seed))
+        def lifted(i: int, node: Node) -> tuple[Any, ...]:
+            return tuple([None if x is None else F.leaf(x, requires_grad=False, copy=False) for x in found(i, node)])
+
+        dy = F._seed(aval, seed) if isinstance(F, Recording) else seed_array(F, "backward", aval, unwrap(seed))
         self._consumed = not self.retain
         with remat.executing(self, saved, self.retain) as found:
-            grads = sweep(F, nodes, out.id, dy, found, None if self.retain else keep, self._all_hooks())
+            of = lifted if isinstance(F, Recording) else found
+            grads = sweep(F, nodes, out.id, dy, of, None if self.retain else keep, self._all_hooks())
         if not self.retain:
             for node in nodes:  # what leaves and unreached nodes still held
                 node.values = None

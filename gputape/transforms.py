@@ -1,73 +1,107 @@
-"""Functions of functions: gradients, products with Jacobians, and the check that gradients are right.
+"""Functions of functions: gradients, and products with Jacobians.
 
-Arguments may be arrays or nests of tuples, lists and dicts with arrays in them. All transforms nest.
+Arguments and results may be arrays or nests of tuples, lists and dicts with arrays in them. All transforms nest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .backend import as_array
 from .dispatch import FUNCTIONS
-from .errors import ArgumentError, GradientError, ShapeError
+from .errors import ArgumentError, DTypeError, ShapeError
 from .recording import Recording, record
 from .tree import flatten, map_leaves
-from .variable import ACTIVE, Cell, Var, unwrap
+from .variable import ACTIVE, Operators, Var, unwrap
 
 
-def _traced(rec: Recording, x: Any) -> Any:
+class Called:
+    """A function called once, on the active recording or on one of its own, with leaves for some of its arguments.
+
+    Attributes:
+        rec: the recording.
+        out: what the function returned; with `has_aux` the first of the two.
+        aux: with `has_aux` the second.
+        leaves: the leaves, from left to right.
+    """
+
+    def __init__(
+        self,
+        op: str,
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        argnums: int | Sequence[int] | None = None,
+        has_aux: bool = False,
+        retain: bool = False,
+    ) -> None:
+        nums = range(len(args)) if argnums is None else (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        if any(not -len(args) <= i < len(args) for i in nums):
+            raise ArgumentError(f"{op}: argnums {nums} do not fit a call with {len(args)} positional arguments.")
+        self.op, self._one = op, isinstance(argnums, int)
+        self._nums = [i % len(args) for i in nums]
+        self._flat = {i: flatten(args[i]) for i in self._nums}
+        active = ACTIVE.get()
+        cut = active is not None and not active.grad_enabled  # no_grad holds for what surrounds, not for `f`
+        with record(retain) if active is None else contextlib.nullcontext(active) as self.rec, self.rec.set_grad(True):
+            leaves = {i: [_leaf(self.rec, x, cut) for x in xs] for i, (xs, _) in self._flat.items()}
+            out = f(*[self._flat[i][1](leaves[i]) if i in leaves else a for i, a in enumerate(args)], **kwargs)
+        if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+            raise ArgumentError(f"{op}: has_aux is set, but the function returned {out!r:.60}. Return (result, aux).")
+        self.out: Any = out[0] if has_aux else out
+        self.aux: Any = out[1] if has_aux else None
+        self._leaves = leaves
+        self.leaves = [x for i in self._nums for x in leaves[i]]
+
+    def refuse_integers(self) -> None:
+        """Raise `DTypeError` if a gradient is asked for that does not exist."""
+        for i in self._nums:
+            for x in self._leaves[i]:
+                if not x.aval.is_float:
+                    raise DTypeError(
+                        f"{self.op}: argument {i} is {x.aval}, which has no gradient. Pass floating-point numbers, or "
+                        "leave it out of argnums."
+                    )
+
+    def gradients(self, out: Any, seed: Any = None) -> list[Any]:
+        """The gradient of one result with respect to each leaf."""
+        if type(out) is not Var:
+            raise ArgumentError(
+                f"{self.op}: the function returned {type(out).__name__}, not a value computed with gt. Return one."
+            )
+        found = self.rec.backward(out, wrt=self.leaves, seed=seed)
+        return [found[x] for x in self.leaves]
+
+    def nest(self, parts: Sequence[Any]) -> Any:
+        """One value per leaf, in the nest of the arguments: of one argument, or a tuple of several."""
+        made, at = [], 0
+        for i in self._nums:
+            n = len(self._leaves[i])
+            made.append(self._flat[i][1](parts[at : at + n]))
+            at += n
+        return made[0] if self._one else tuple(made)
+
+
+def _leaf(rec: Recording, x: Any, cut: bool) -> Var:
     """A node of its own for an argument, so that its gradient is taken at this use only."""
-    if not isinstance(x, Var | Cell):
+    if not isinstance(x, Operators):
         return rec.leaf(x)
-    var = FUNCTIONS["alias"](x)
+    var = FUNCTIONS["alias"](FUNCTIONS["detach"](x) if cut else x)
     var.node.requires_grad = var.aval.is_float  # also where the argument itself is a constant here
     return var
 
 
-def _run(f: Callable[..., Any], args: tuple, kwargs: dict, argnums: tuple[int, ...], then: Callable[..., Any]) -> Any:
-    """Call `f` on a recording (the active one, else a new one) and hand (recording, result, leaves) to `then`."""
-    flat = {i: flatten(args[i]) for i in argnums}
-
-    def forward(rec: Recording) -> tuple[Any, dict[int, list[Any]]]:
-        leaves = {i: [_traced(rec, x) for x in xs] for i, (xs, _) in flat.items()}
-        swapped = [flat[i][1](leaves[i]) if i in flat else a for i, a in enumerate(args)]
-        return f(*swapped, **kwargs), leaves
-
+def outside(x: Any) -> Any:
+    """Results as the caller's kind of value: `Var`s inside an active recording (cut off under `no_grad`), else
+    arrays."""
     rec = ACTIVE.get()
-    if rec is not None:
-        with rec.set_grad(True):
-            out, leaves = forward(rec)
-    else:
-        with record() as rec:
-            out, leaves = forward(rec)
-    order = [x for i in argnums for x in leaves[i]]
-
-    def rebuild(grads: list[Any]) -> Any:
-        parts, at = [], 0
-        for i in argnums:
-            n = len(leaves[i])
-            parts.append(flat[i][1](grads[at : at + n]))
-            at += n
-        return parts
-
-    return then(rec, out, order, rebuild)
-
-
-def _gradients(rec: Recording, out: Any, leaves: list[Any], seed: Any = None) -> list[Any]:
-    if type(out) is not Var:
-        raise ArgumentError(
-            f"grad: the function returned {type(out).__name__}, not a value computed with gt. Return one."
-        )
-    found = rec.backward(out, wrt=leaves, seed=seed)
-    return [found[x] for x in leaves]
-
-
-def _outside(x: Any) -> Any:
-    """A result as the caller's kind of value: a `Var` inside an active recording, else its array."""
-    return x if ACTIVE.get() is not None else map_leaves(unwrap, x)
+    if rec is None:
+        return map_leaves(unwrap, x)
+    return x if rec.grad_enabled else map_leaves(lambda y: FUNCTIONS["detach"](y) if type(y) is Var else y, x)
 
 
 def value_and_grad(
@@ -81,25 +115,16 @@ def value_and_grad(
 
     Raises:
         ShapeError: the result is not a scalar.
+        DTypeError: an argument in `argnums` holds integers.
         ArgumentError: the result is not a value, or there is no such argument.
     """
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if any(not -len(args) <= i < len(args) for i in nums):
-            raise ArgumentError(f"grad: argnums {nums} do not fit a call with {len(args)} positional arguments.")
-
-        def then(rec: Recording, out: Any, leaves: list[Any], rebuild: Callable[..., Any]) -> Any:
-            aux = None
-            if has_aux:
-                out, aux = out
-            parts = rebuild(_gradients(rec, out, leaves))
-            value = _outside(out)
-            return ((value, _outside(aux)) if has_aux else value), parts[0] if isinstance(argnums, int) else tuple(
-                parts
-            )
-
-        return _run(f, args, kwargs, tuple(i % len(args) for i in nums), then)
+        called = Called("grad", f, args, kwargs, argnums, has_aux)
+        called.refuse_integers()
+        gradient = called.nest(outside(called.gradients(called.out)))
+        value = outside(called.out)
+        return ((value, outside(called.aux)) if has_aux else value), gradient
 
     return wrapped
 
@@ -115,20 +140,38 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     return wrapped
 
 
-def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """`f(*primals)`, and the function from a cotangent of that result to the cotangents of the primals.
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """`f(*primals)`, and the function from a cotangent of that result to the tuple of cotangents of the primals. As
+    torch.func.vjp.
 
-    The result must be one array. The returned function may be called several times.
+    `f` is called once; what its gradient needs is held for as long as the returned function lives, which may be called
+    several times.
+
+    Args:
+        has_aux: `f` returns `(result, aux)`; then this returns `(result, function, aux)`.
+
+    Raises:
+        ArgumentError: the result is not a value computed with gt (or a nest of those); in the returned function: the
+            cotangent nests otherwise than the result.
     """
-    out = f(*[map_leaves(unwrap, p) if ACTIVE.get() is None else p for p in primals])
+    called = Called("vjp", f, primals, {}, None, has_aux, retain=True)
+    results = flatten(called.out)[0]
 
     def pull(cotangent: Any) -> tuple[Any, ...]:
-        def then(rec: Recording, y: Any, leaves: list[Any], rebuild: Callable[..., Any]) -> Any:
-            return tuple(rebuild(_gradients(rec, y, leaves, seed=cotangent)))
+        seeds = flatten(cotangent)[0]
+        if len(seeds) != len(results):
+            raise ArgumentError(
+                f"vjp: the function returned {len(results)} arrays, the cotangent holds {len(seeds)}. Nest it as the "
+                "result."
+            )
+        total: list[Any] | None = None
+        for y, seed in zip(results, seeds, strict=True):
+            found = called.gradients(y, seed)
+            total = found if total is None else [FUNCTIONS["add"](a, b) for a, b in zip(total, found, strict=True)]
+        return called.nest(outside(total or []))
 
-        return _run(f, primals, {}, tuple(range(len(primals))), then)
-
-    return out, pull
+    out = outside(called.out)
+    return (out, pull, outside(called.aux)) if has_aux else (out, pull)
 
 
 def _check_tangents(op: str, primals: Sequence[Any], tangents: Sequence[Any]) -> None:
@@ -140,122 +183,59 @@ def _check_tangents(op: str, primals: Sequence[Any], tangents: Sequence[Any]) ->
         raise ShapeError(f"{op}: primals of shape {shapes[0]}, tangents of {shapes[1]}. Give tangents of their shapes.")
 
 
-def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    """`f(*primals)` and its directional derivative along `tangents`, by differentiating the vjp in its cotangent.
+def dot(xs: Sequence[Any], vs: Sequence[Any]) -> Any:
+    """Σ ⟨x, v⟩."""
+    terms = [FUNCTIONS["sum"](FUNCTIONS["mul"](x, v)) for x, v in zip(xs, vs, strict=True)]
+    return functools.reduce(FUNCTIONS["add"], terms) if terms else 0.0
+
+
+def jvp(
+    f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], *, has_aux: bool = False
+) -> tuple[Any, ...]:
+    """`f(*primals)` and its directional derivative along `tangents`, by differentiating the vjp in its cotangent. As
+    torch.func.jvp.
+
+    Args:
+        has_aux: `f` returns `(result, aux)`; then this returns `(result, derivative, aux)`.
 
     Raises:
         UnsupportedError: `f` uses an op whose card says order 1.
+        ShapeError: tangents that do not have the shapes of the primals.
     """
-    primals, tangents = tuple(primals), tuple(tangents)
     _check_tangents("jvp", primals, tangents)
+    called = Called("jvp", f, tuple(primals), {}, None, has_aux, retain=True)
+    along = flatten(tuple(tangents))[0]
+    results, build = flatten(called.out)
+    derivatives = [_pushed(called, y, along) for y in results]
+    out = outside(called.out), outside(build(derivatives))
+    return (*out, outside(called.aux)) if has_aux else out
 
-    def pulled(u: Any) -> Any:  # u ↦ Σ ⟨vjp(u), tangent⟩ is linear in u; its gradient is the jvp
-        _, pull = vjp(f, *primals)
-        total: Any = 0.0
-        for ct, tangent in zip(pull(u), tangents, strict=True):
-            for g, v in zip(flatten(ct)[0], flatten(tangent)[0], strict=True):
-                total = FUNCTIONS["sum"](FUNCTIONS["mul"](g, v)) + total
-        return total
 
-    out = f(*primals)
-    zero = np.zeros(out.shape, out.dtype)
-    return out, grad(pulled)(zero)
+def _pushed(called: Called, y: Any, along: Sequence[Any]) -> Any:
+    """u ↦ ⟨vjp(u), tangents⟩ is linear in u; its gradient is the derivative of `y` along the tangents."""
+    with linear(called, y) as (rec, u, pulled):
+        total = dot(pulled, along)
+        if rec is called.rec:
+            return rec.backward(total, wrt=[u])[u]
+    return rec.backward(total, wrt=[u])[u]
+
+
+@contextlib.contextmanager
+def linear(called: Called, y: Any, retain: bool = False) -> Iterator[tuple[Recording, Var, list[Any]]]:
+    """A recording with a cotangent `u` of `y` and the gradients that it gives: the active one, so that these can be
+    differentiated in the primals too; without one, another than that of the function, whose values are constants to
+    it."""
+    if type(y) is not Var:
+        called.gradients(y)  # refuses
+    active = ACTIVE.get()
+    with record(retain) if active is None else contextlib.nullcontext(active) as rec, rec.set_grad(True):
+        u = rec.leaf(np.zeros(y.shape, y.dtype))
+        yield rec, u, called.gradients(y, u)
 
 
 def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Product of the Hessian of the scalar function `f` with `tangents`, per primal: the gradient of ⟨∇f, tangents⟩."""
     nums = tuple(range(len(primals)))
     _check_tangents("hvp", primals, tangents)
-
-    def along(*xs: Any) -> Any:
-        total: Any = 0.0
-        for g, tangent in zip(grad(f, nums)(*xs), tangents, strict=True):
-            for a, v in zip(flatten(g)[0], flatten(tangent)[0], strict=True):
-                total = FUNCTIONS["sum"](FUNCTIONS["mul"](a, v)) + total
-        return total
-
-    return grad(along, nums)(*primals)
-
-
-def check_grads(
-    f: Callable[..., Any],
-    args: Sequence[Any],
-    order: int = 1,
-    *,
-    eps: float = 1e-3,
-    rtol: float = 1e-6,
-    seed: int = 0,
-) -> None:
-    """Compare the gradients of `f` with difference quotients, in float64, along random directions.
-
-    ⟨w, ∂f·v⟩ from the vjp must equal the fourth-order central difference of ⟨w, f(x + hv)⟩ for random v and w; its
-    truncation error is of order h⁴ and its rounding error of order 1e-16/h, hence the defaults. For `order` 2 the same
-    is asked of the gradient function, and so on.
-
-    Args:
-        f: a function of arrays that returns an array or a tuple of arrays.
-        args: where to check; floating-point arrays are cast to float64, others are held fixed.
-
-    Raises:
-        GradientError: a gradient is wrong; says which order and by how much.
-    """
-    rng = np.random.default_rng(seed)
-    arrays = [as_array(unwrap(a)) for a in args]
-    moving = [i for i, a in enumerate(arrays) if a.dtype.kind == "f" or a.dtype.name == "bfloat16"]
-    if not moving:
-        raise ArgumentError("check_grads: no argument is floating point. Pass at least one.")
-    points = [a.astype(np.float64) if i in moving else a for i, a in enumerate(arrays)]
-
-    def scalar(*xs: Any) -> Any:
-        """A random, fixed linear function of the results."""
-        full = list(points)
-        for i, x in zip(moving, xs, strict=True):
-            full[i] = x
-        outs = f(*full)
-        total: Any = None
-        for k, y in enumerate(outs if isinstance(outs, tuple) else (outs,)):
-            if np.dtype(y.dtype).kind != "f":
-                continue
-            w = np.random.default_rng(seed + 7919 * k).standard_normal(y.shape)
-            term = FUNCTIONS["sum"](FUNCTIONS["mul"](y, w))
-            total = term if total is None else FUNCTIONS["add"](total, term)
-        if total is None:
-            raise ArgumentError("check_grads: the function has no floating-point result. There is nothing to check.")
-        return total
-
-    function = scalar
-    xs = [points[i] for i in moving]
-    for k in range(1, order + 1):
-        _check_direction(function, xs, rng, eps, rtol, k)
-        if k < order:
-            function = _directional(function, [rng.standard_normal(x.shape) for x in xs])
-
-
-def _directional(f: Callable[..., Any], directions: list[np.ndarray]) -> Callable[..., Any]:
-    """x ↦ ⟨∇f(x), directions⟩."""
-
-    def along(*xs: Any) -> Any:
-        total: Any = None
-        for g, v in zip(grad(f, range(len(xs)))(*xs), directions, strict=True):
-            term = FUNCTIONS["sum"](FUNCTIONS["mul"](g, v))
-            total = term if total is None else FUNCTIONS["add"](total, term)
-        return total
-
-    return along
-
-
-def _check_direction(
-    f: Callable[..., Any], xs: list[np.ndarray], rng: np.random.Generator, eps: float, rtol: float, order: int
-) -> None:
-    directions = [rng.standard_normal(x.shape) for x in xs]
-    at = lambda h: float(f(*[x + h * v for x, v in zip(xs, directions, strict=True)]))  # noqa: E731
-    numeric = (8 * (at(eps) - at(-eps)) - (at(2 * eps) - at(-2 * eps))) / (12 * eps)
-    grads = grad(f, range(len(xs)))(*xs)
-    terms = [np.asarray(g, np.float64) * v for g, v in zip(grads, directions, strict=True)]
-    analytic = float(sum(t.sum() for t in terms))
-    scale = max(abs(numeric), float(sum(np.abs(t).sum() for t in terms)), abs(at(0.0)), 1.0)
-    if not abs(numeric - analytic) <= rtol * scale:
-        raise GradientError(
-            f"check_grads: order {order}: the gradient gives {analytic:.12g} along a random direction, the difference "
-            f"quotient {numeric:.12g} (tolerance {rtol * scale:.3g}). Correct the vjp, or move the point off a kink."
-        )
+    along = flatten(tuple(tangents))[0]
+    return grad(lambda *xs: dot(flatten(grad(f, nums)(*xs))[0], along), nums)(*primals)
