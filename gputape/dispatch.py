@@ -131,12 +131,15 @@ def _add_method(op: Op) -> None:
 def _operators() -> None:
     """Python's operators, by the op that each one is."""
     reflected = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
+    reflected |= {"floor_divide": "floordiv", "remainder": "mod"}
+    reflected |= {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
     for name, operator in reflected.items():
         function = FUNCTIONS[name]
         setattr(Operators, f"__{operator}__", function)
         setattr(Operators, f"__r{operator}__", lambda self, other, function=function: function(other, self))
-    for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(Operators, f"__{name}__", FUNCTIONS[name])
+    plain = {name: name for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge")} | {"bitwise_not": "invert"}
+    for name, operator in plain.items():
+        setattr(Operators, f"__{operator}__", FUNCTIONS[name])
 
 
 _operators()

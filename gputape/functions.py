@@ -184,8 +184,11 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         x, twin = op.number
         rest = [n for n in inputs if n != x]
         lines.append(f"    if type({x}) in (int, float): return {target}(_get('{twin}'), {tup(rest)}, ({x},))")
+    usual = {f"_usual_{name}": p.default for p in op.params for name, _ in op.variants if name == p.name}
+    for x, other in op.variants:
+        lines.append(f"    if {x} is not _usual_{x}: return {target}(_get('{other}'), {tup(inputs)}, ({x},))")
     lines.append(f"    return {target}(_op, {tup(inputs)}, {tup(list(op.attrs))})")
-    scope = scope | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError, "_get": get}
+    scope = scope | usual | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError, "_get": get}
     exec("\n".join(lines), scope)
     made = scope[op.name]
     made.__doc__ = op.doc

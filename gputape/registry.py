@@ -55,6 +55,9 @@ class Op:
             its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
         precision: what becomes of its floating-point inputs inside `gt.precision`, when users call it: "narrow" casts
             them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses); None leaves them.
+        variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
+            (and is not its default), `op` runs in the place of this one, with the same inputs and that option. (`add`
+            with alpha; what costs nothing where it is left out.)
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
         public: False for the ops that only gradients and optimizers use.
@@ -79,6 +82,7 @@ class Op:
     batch: Any = "none"
     number: tuple[str, str] | None = None
     precision: str | None = None
+    variants: tuple[tuple[str, str], ...] = ()
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()
     perf: Sequence[Perf] = ()
@@ -100,7 +104,7 @@ class Op:
         plain = tuple(name.lstrip("*") for name in self.inputs)
         derive = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 - the dataclass is frozen
         derive("names", names)
-        derive("attrs", tuple(n for n in names if n not in plain))
+        derive("attrs", tuple(n for n in names if n not in plain and n not in dict(self.variants)))
         derive("variadic", self.inputs != plain)
         derive("several", len(self.outputs) > 1)
         derive("plain", self.compose is None and self.returns == 1)

@@ -37,12 +37,20 @@ def logical_or(xp: Any, y: Any, input: Any, other: Any) -> None:
     xp.logical_or(input, other, out=y)
 
 
+def logical_xor(xp: Any, y: Any, input: Any, other: Any) -> None:
+    xp.logical_xor(input, other, out=y)
+
+
 def logical_not(xp: Any, y: Any, input: Any) -> None:
     xp.logical_not(input, out=y)
 
 
 def isnan(xp: Any, y: Any, input: Any) -> None:
     xp.isnan(input, out=y)
+
+
+def isinf(xp: Any, y: Any, input: Any) -> None:
+    xp.isinf(input, out=y)
 
 
 def isfinite(xp: Any, y: Any, input: Any) -> None:

@@ -18,7 +18,14 @@ from .launch import FLOATS
 from .layout import Layout
 
 KINDS = dict.fromkeys(FLOATS, "f") | dict.fromkeys(INTS, "i") | {"bool": "b", "float64": "d"}
-HEAD = "import triton\nimport triton.language as tl\n\nfrom gputape.kernels.triton import pointwise as fn\n\n\n"
+HEAD = """import triton
+import triton.language as tl
+
+from gputape.kernels.triton import pointwise as fn
+from gputape.kernels.triton import trig
+
+
+"""
 
 
 @dataclass(frozen=True)

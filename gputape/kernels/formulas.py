@@ -1,7 +1,8 @@
 """The element-wise ops as Triton text, one expression each. `expression.py` chains them.
 
 In a text {0}, {1} are the operands and {c[0]}, {c[1]} plain numbers that a launch passes; `fn` is the module of device
-functions. Operands are float32, whatever floating-point type they are stored in, or integers or bools as stored.
+functions, `trig` that of the circular and hyperbolic ones. Operands are float32, whatever floating-point type they are
+stored in, or integers or bools as stored.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Formula:
 
     def numbers(self, kind: str) -> int:
         """How many plain numbers the text takes."""
-        return sum(f"{{c[{k}]}}" in self.text(kind) for k in range(2))
+        return sum(f"{{c[{k}]}}" in self.text(kind) for k in range(3))
 
 
 def _same(text: str, bools: str = "", **fields: Any) -> Formula:
@@ -97,6 +98,17 @@ ARITHMETIC = {
     "floor": Formula("tl.floor({0})", "{0}"),
     "ceil": Formula("tl.ceil({0})", "{0}"),
     "round": Formula("fn.round_even({0})", "{0}"),
+    "trunc": Formula("fn.trunc({0})", "{0}"),
+    "frac": Formula("{0} - fn.trunc({0})"),
+    "floor_divide": Formula("fn.floor_divide({0}, {1})", "fn.int_floor_divide({0}, {1})"),
+    "trunc_divide": Formula("fn.trunc(tl.div_rn({0}, {1}))", "fn.int_divide({0}, {1})"),
+    "remainder": Formula("fn.remainder_of({0}, {1})", "fn.int_remainder({0}, {1})"),
+    "fmod": Formula("fn.fmod({0}, {1})", "fn.int_fmod({0}, {1})"),
+    "bitwise_and": Formula("", "{0} & {1}", "{0} & {1}"),
+    "bitwise_or": Formula("", "{0} | {1}", "{0} | {1}"),
+    "bitwise_xor": Formula("", "{0} ^ {1}", "{0} ^ {1}"),
+    "bitwise_not": Formula("", "~{0}", "{0}.to(tl.int32) == 0"),
+    "lerp": Formula("tl.where(tl.abs({2}) < 0.5, {0} + {2} * ({1} - {0}), {1} - ({1} - {0}) * (1.0 - {2}))"),
 }
 
 POWERS = {  # of a plain number
@@ -128,8 +140,10 @@ LOGIC = {
     "ge": _compare(">="),
     "logical_and": _same("({0} != 0) & ({1} != 0)", "{0} & {1}", gives="b"),
     "logical_or": _same("({0} != 0) | ({1} != 0)", "{0} | {1}", gives="b"),
+    "logical_xor": _same("({0} != 0) ^ ({1} != 0)", "{0} ^ {1}", gives="b"),
     "logical_not": _same("{0} == 0", "{0}.to(tl.int32) == 0", gives="b"),
     "isnan": _same("{0} != {0}", "{0} != {0}", gives="b"),
+    "isinf": Formula('tl.abs({0}) == float("inf")', "{0} != {0}", "{0} != {0}", gives="b"),
     "isfinite": Formula('tl.abs({0}) < float("inf")', "{0} == {0}", "{0} == {0}", gives="b"),
 }
 
@@ -144,6 +158,23 @@ FUNCTIONS = {
     "cos": _real("tl.cos({0})"),
     "erf": _real("tl.erf({0})"),
     "safe_log": Formula("tl.log(fn.softplus({0}) + {c[0]})"),
+    "log2": _real("tl.log2({0})"),
+    "log10": _real("tl.log({0}) * 0.4342944819032518"),
+    "exp2": _real("tl.exp2({0})"),
+    "xlogy": _real("tl.where(({0} == 0) & ({1} == {1}), 0.0, {0} * tl.log({1}))"),
+    "logaddexp": Formula("fn.logaddexp({0}, {1})"),
+    "tan": _real("tl.div_rn(tl.sin({0}), tl.cos({0}))"),
+    "asin": _real("trig.asin({0})"),
+    "acos": _real("trig.acos({0})"),
+    "atan": _real("trig.atan({0})"),
+    "sinh": _real("trig.sinh({0})"),
+    "cosh": _real("trig.cosh({0})"),
+    "asinh": _real("trig.asinh({0})"),
+    "acosh": _real("trig.acosh({0})"),
+    "atanh": _real("trig.atanh({0})"),
+    "atan2": _real("trig.atan2({0}, {1})"),
+    "hypot": Formula("fn.hypot({0}, {1})"),
+    "nan_to_num": Formula("fn.nan_to_num({0}, {c[0]}, {c[1]}, {c[2]})", "{0}", "{0}"),
 }
 
 # Backward ops take dy first; all texts say 0 where the card does, also for a dy that is NaN.
@@ -164,6 +195,14 @@ ACTIVATIONS = {
     "elu_bwd": Formula("tl.where({1} <= 0, {0} * (fn.exp({1}) * {c[0]}), {0})"),
     "silu": Formula("tl.div_rn({0}, fn.exp(-{0}) + 1.0)"),
     "silu_bwd": Formula("{0} * fn.silu_slope({1})"),
+    "hardtanh": _same("tl.where({0} < {c[0]}, {c[0]}, tl.where({0} > {c[1]}, {c[1]}, {0}))"),
+    "hardtanh_bwd": Formula("tl.where(({1} <= {c[0]}) | ({1} >= {c[1]}), 0.0, {0})"),
+    "hardsigmoid": Formula("fn.hard_gate({0})"),
+    "hardsigmoid_bwd": Formula("tl.where(({1} > -3.0) & ({1} < 3.0), {0} * 0.16666666666666666, 0.0)"),
+    "hardswish": Formula("{0} * fn.hard_gate({0})"),
+    "hardswish_bwd": Formula("tl.where({1} <= -3.0, 0.0, {0} * tl.where({1} < 3.0, {1} * (1.0 / 3.0) + 0.5, 1.0))"),
+    "mish": Formula("{0} * fn.mish_gate({0})"),
+    "mish_bwd": Formula("{0} * fn.mish_slope({1})"),
     "gelu.none": Formula("{0} * fn.normal_cdf({0})"),
     "gelu.tanh": Formula("{0} * fn.gelu_gate({0})"),
     "gelu_bwd.none": Formula("{0} * fn.gelu_slope({1})"),

@@ -7,6 +7,7 @@ to walk arrays, flat and in tiles, with `add`, `cast`, `where` and `tril`, for a
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -18,7 +19,7 @@ import numpy as np
 from ..aval import INTS
 from . import layout
 from .expression import KINDS, Chain, Step
-from .formulas import FORMULAS, LOGIC, Formula
+from .formulas import ACTIVATIONS, ARITHMETIC, FORMULAS, FUNCTIONS, LOGIC, Formula
 from .generated import run, variant
 from .launch import FLOATS, Variant, need_kernel
 
@@ -56,13 +57,7 @@ def _apply(rt: Any, op: str, formula: str, y: Any, ins: Sequence[Any], numbers: 
 
 # --- ops that are one formula of their name, their options its numbers ------------------------------------------------
 
-_PLAIN = (
-    *("add", "sub", "mul", "div", "maximum", "minimum", "pow", "scale", "neg", "abs", "square", "reciprocal", "sign"),
-    *("floor", "ceil", "round", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "erf", "safe_log"),
-    *("relu", "leaky_relu", "tanh", "sigmoid", "logsigmoid", "softplus", "elu", "silu"),
-    *("relu_bwd", "leaky_relu_bwd", "tanh_bwd", "sigmoid_bwd", "logsigmoid_bwd", "softplus_bwd", "elu_bwd"),
-    *("silu_bwd", "copy", "where", "masked_fill", *LOGIC),
-)
+_PLAIN = [n for n in ARITHMETIC | LOGIC | FUNCTIONS | ACTIVATIONS if "." not in n] + ["copy", "where", "masked_fill"]
 
 
 def _host(name: str) -> Callable[..., None]:
@@ -72,7 +67,7 @@ def _host(name: str) -> Callable[..., None]:
     return body
 
 
-globals().update({name if name not in ("abs", "round", "pow") else f"{name}_": _host(name) for name in _PLAIN})
+globals().update({f"{name}_" if hasattr(builtins, name) else name: _host(name) for name in _PLAIN})
 
 
 # --- ops that choose among formulas -----------------------------------------------------------------------------------
@@ -88,6 +83,10 @@ def gelu(rt: Any, y: Any, input: Any, *, approximate: str) -> None:
 
 def gelu_bwd(rt: Any, dx: Any, dy: Any, input: Any, *, approximate: str) -> None:
     _apply(rt, "gelu_bwd", f"gelu_bwd.{approximate}", dx, (dy, input))
+
+
+def nan_to_num(rt: Any, y: Any, input: Any, **numbers: float) -> None:
+    _apply(rt, "nan_to_num", "nan_to_num", y, (input,), tuple(numbers.values()) if _kind(input) == "f" else ())
 
 
 _POWERS: dict[float, str] = {0: "power.0", 1: "copy", 2: "square", 3: "power.3", 4: "power.4"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..dispatch import call
-from .module import Module
+from . import init as initial
+from .module import Module, Parameter, whole, zeros
 
 
 class _Activation(Module):
@@ -111,3 +112,164 @@ class LogSoftmax(_Activation):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__(dim=dim)
+
+
+# --- without options --------------------------------------------------------------------------------------------------
+
+
+class ReLU6(_Activation):
+    """x brought between 0 and 6."""
+
+    op = "relu6"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class SELU(_Activation):
+    """1.0507 · ELU with alpha 1.6733."""
+
+    op = "selu"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Mish(_Activation):
+    """x · tanh(softplus(x))."""
+
+    op = "mish"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Hardsigmoid(_Activation):
+    """x/6 + ½ brought between 0 and 1."""
+
+    op = "hardsigmoid"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Hardswish(_Activation):
+    """x · hardsigmoid(x)."""
+
+    op = "hardswish"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class LogSigmoid(_Activation):
+    """log(sigmoid(x))."""
+
+    op = "logsigmoid"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Softsign(_Activation):
+    """x / (1 + |x|)."""
+
+    op = "softsign"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Tanhshrink(_Activation):
+    """x - tanh(x)."""
+
+    op = "tanhshrink"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+# --- with options -----------------------------------------------------------------------------------------------------
+
+
+class Hardtanh(_Activation):
+    """x brought between min_val and max_val."""
+
+    op = "hardtanh"
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        super().__init__(min_val=min_val, max_val=max_val)
+
+
+class CELU(_Activation):
+    """x where x > 0, else alpha · (exp(x/alpha) - 1)."""
+
+    op = "celu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha=alpha)
+
+
+class Hardshrink(_Activation):
+    """0 where |x| ≤ lambd, else x."""
+
+    op = "hardshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd=lambd)
+
+
+class Softshrink(_Activation):
+    """x brought nearer to 0 by lambd, and 0 where |x| ≤ lambd."""
+
+    op = "softshrink"
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd=lambd)
+
+
+class Threshold(_Activation):
+    """value where x ≤ threshold, else x."""
+
+    op = "threshold"
+
+    def __init__(self, threshold: float, value: float) -> None:
+        super().__init__(threshold=threshold, value=value)
+
+
+class GLU(_Activation):
+    """The first half of x along `dim`, times the sigmoid of the second."""
+
+    op = "glu"
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim=dim)
+
+
+class Softmin(_Activation):
+    """softmax(-x) along `dim`."""
+
+    op = "softmin"
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim=dim)
+
+
+class PReLU(Module):
+    """x where x > 0, else weight · x, with a learned weight for all, or for each of num_parameters channels."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.num_parameters = whole("PReLU", "num_parameters", num_parameters, 1)
+        self.init = init
+        self.weight = Parameter(zeros(num_parameters))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set all weights to `init`."""
+        initial.constant_(self.weight, self.init)
+
+    def forward(self, input: Any) -> Any:
+        return call("prelu", input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"

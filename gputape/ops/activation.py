@@ -14,17 +14,17 @@ from .pointwise import INF, NAN, masked, plain_number
 from .unary import EDGES, INTS, UNARY_SAMPLES, float_only, keeps_dtype, unary
 
 _GELU_TANH = math.sqrt(2 / math.pi), 0.044715
-_WIDE = Sample(t(6, fill=(-200.0, -90.0, -20.0, 20.0, 90.0, 200.0)), grad_=False, why_="both tails")
-_FLOAT_SAMPLES = (*UNARY_SAMPLES, _WIDE, EDGES)
+WIDE = Sample(t(6, fill=(-200.0, -90.0, -20.0, 20.0, 90.0, 200.0)), grad_=False, why_="both tails")
+FLOAT_SAMPLES = (*UNARY_SAMPLES, WIDE, EDGES)
 # Off the kink at 0, where there is no derivative.
-_KINKED_SAMPLES = (
+KINKED_SAMPLES = (
     Sample(t(5, 3, fill="distinct", low=-1.01, high=1)),
     Sample(t(), why_="a scalar"),
     Sample(t(0, 3), why_="no elements"),
     Sample(t(4, 6, layout="transposed"), why_="strided"),
     Sample(t(3, 5, layout="strided"), why_="strided"),
     Sample(t(7, dtype="float64")),
-    _WIDE,
+    WIDE,
     EDGES,
 )
 
@@ -33,8 +33,11 @@ def const(F: Any, at: At, value: float) -> Any:
     return F.const(value, at.out.dtype)
 
 
-def _bwd(name: str, formula: str, vjp: Callable[..., Any], of: str = "input", attrs: str = "") -> None:
-    """Register `<name>_bwd(dy, of)`. Its own vjp is linear in dy: itself again; `vjp` gives the gradient to `of`."""
+def gradient_op(
+    name: str, formula: str, vjp: Callable[..., Any], of: str = "input", attrs: str = "", **options: Any
+) -> None:
+    """Register `<name>_bwd(dy, of)`. Its own vjp is linear in dy: itself again; `vjp` gives the gradient to `of`.
+    `options` are the values of `attrs` in its samples."""
     op = f"{name}_bwd"
 
     def both(F: Any, at: At, g: Any, dy: Any, of: Any) -> Any:
@@ -45,8 +48,6 @@ def _bwd(name: str, formula: str, vjp: Callable[..., Any], of: str = "input", at
         )
 
     signature = f"dy, {of}" + (f", {attrs}" if attrs else "")
-    options = {"gelu": {"approximate": "tanh"}, "softplus": {"beta": 2.0, "threshold": 20.0}}
-    defaults: dict[str, Any] = {"leaky_relu": {"negative_slope": 0.1}, "elu": {"alpha": 2.0}} | options
     register(
         name=op,
         doc=f"Gradient of {name}: dx = {formula}.",
@@ -59,11 +60,11 @@ def _bwd(name: str, formula: str, vjp: Callable[..., Any], of: str = "input", at
         batch="pointwise",
         public=False,
         samples=(
-            Sample(t(4, 6, layout="expanded"), t(4, 6, layout="transposed"), **defaults.get(name, {})),
-            Sample(t(0), t(0), **defaults.get(name, {})),
-            Sample(t(7, dtype="float64"), t(7, dtype="float64"), **defaults.get(name, {})),
+            Sample(t(4, 6, layout="expanded"), t(4, 6, layout="transposed"), **options),
+            Sample(t(0), t(0), **options),
+            Sample(t(7, dtype="float64"), t(7, dtype="float64"), **options),
         ),
-        perf=(Perf(t(1024, 512), t(1024, 512), name_="gpt hidden", **defaults.get(name, {})),),
+        perf=(Perf(t(1024, 512), t(1024, 512), name_="gpt hidden", **options),),
     )
 
 
@@ -74,11 +75,11 @@ unary(
     "max(input, 0); gradient 0 at 0; NaN stays NaN. As torch.relu",
     lambda F, at, dy, y: F.relu_bwd(dy, y),
     saves=("y",),
-    samples=(*_KINKED_SAMPLES, INTS),
+    samples=(*KINKED_SAMPLES, INTS),
     perf=(Perf(t(64, 128), name_="mlp hidden"), Perf(t(1024, 512), name_="gpt hidden")),
     **keeps_dtype("relu"),
 )
-_bwd("relu", "dy where y is not 0, else 0", lambda F, at, g, y: None, of="y")
+gradient_op("relu", "dy where y is not 0, else 0", lambda F, at, g, y: None, of="y")
 
 
 def _leaky_canon(input: Aval, *, negative_slope: Any = 0.01) -> dict[str, Any]:
@@ -92,25 +93,31 @@ unary(
     signature="input, negative_slope=0.01",
     canon=_leaky_canon,
     saves=("input",),
-    samples=(*_KINKED_SAMPLES, *(Sample(t(5, 3), negative_slope=c) for c in (0.0, 0.5, 1.5, -0.5))),
+    samples=(*KINKED_SAMPLES, *(Sample(t(5, 3), negative_slope=c) for c in (0.0, 0.5, 1.5, -0.5))),
     torch="torch.nn.functional.leaky_relu",
     **float_only("leaky_relu"),
 )
-_bwd("leaky_relu", "dy where input > 0, else negative_slope·dy", lambda F, at, g, x: None, attrs="negative_slope")
+gradient_op(
+    "leaky_relu",
+    "dy where input > 0, else negative_slope·dy",
+    lambda F, at, g, x: None,
+    attrs="negative_slope",
+    negative_slope=0.1,
+)
 
 
 # --- sigmoid and tanh -------------------------------------------------------------------------------------------------
 
-unary("tanh", "tanh(input)", lambda F, at, dy, y: F.tanh_bwd(dy, y), saves=("y",), samples=(*_FLOAT_SAMPLES, INTS))
-_bwd("tanh", "dy·(1 - y²)", lambda F, at, g, y: F.scale(F.mul(g, y), -2.0), of="y")
+unary("tanh", "tanh(input)", lambda F, at, dy, y: F.tanh_bwd(dy, y), saves=("y",), samples=(*FLOAT_SAMPLES, INTS))
+gradient_op("tanh", "dy·(1 - y²)", lambda F, at, g, y: F.scale(F.mul(g, y), -2.0), of="y")
 unary(
     "sigmoid",
     "1 / (1 + exp(-input))",
     lambda F, at, dy, y: F.sigmoid_bwd(dy, y),
     saves=("y",),
-    samples=(*_FLOAT_SAMPLES, INTS),
+    samples=(*FLOAT_SAMPLES, INTS),
 )
-_bwd("sigmoid", "dy·y·(1 - y)", lambda F, at, g, y: F.mul(g, F.sub(const(F, at, 1), F.scale(y, 2.0))), of="y")
+gradient_op("sigmoid", "dy·y·(1 - y)", lambda F, at, g, y: F.mul(g, F.sub(const(F, at, 1), F.scale(y, 2.0))), of="y")
 
 
 def _slope(F: Any, at: At, s: Any) -> Any:
@@ -123,11 +130,11 @@ unary(
     "log(sigmoid(input)) as min(input, 0) - log1p(exp(-|input|)). As torch.nn.functional.logsigmoid",
     lambda F, at, dy, input: F.logsigmoid_bwd(dy, input),
     saves=("input",),
-    samples=_FLOAT_SAMPLES,
+    samples=FLOAT_SAMPLES,
     torch="torch.nn.functional.logsigmoid",
     **float_only("logsigmoid"),
 )
-_bwd("logsigmoid", "dy·sigmoid(-input)", lambda F, at, g, x: F.neg(F.mul(g, _slope(F, at, F.sigmoid(x)))))
+gradient_op("logsigmoid", "dy·sigmoid(-input)", lambda F, at, g, x: F.neg(F.mul(g, _slope(F, at, F.sigmoid(x)))))
 
 
 # --- smooth relatives of relu -----------------------------------------------------------------------------------------
@@ -156,7 +163,7 @@ unary(
     canon=_softplus_canon,
     saves=("input",),
     samples=(
-        *_FLOAT_SAMPLES,
+        *FLOAT_SAMPLES,
         Sample(t(5, 3), beta=2.5),
         Sample(t(5, 3), beta=-1),
         Sample(t(5, 3), threshold=0.25, why_="linear beyond a low threshold"),
@@ -166,7 +173,14 @@ unary(
     rule=float_only("softplus")["rule"],
     errors=(*float_only("softplus")["errors"], Bad(ArgumentError, "beta=0", t(3), beta=0)),
 )
-_bwd("softplus", "dy·sigmoid(beta·input), dy beyond the threshold", _softplus_bwd_vjp, attrs="beta, threshold")
+gradient_op(
+    "softplus",
+    "dy·sigmoid(beta·input), dy beyond the threshold",
+    _softplus_bwd_vjp,
+    attrs="beta, threshold",
+    beta=2.0,
+    threshold=20.0,
+)
 
 
 def _elu_canon(input: Aval, *, alpha: Any = 1.0) -> dict[str, Any]:
@@ -185,11 +199,11 @@ unary(
     signature="input, alpha=1.0",
     canon=_elu_canon,
     saves=("input",),
-    samples=(*_KINKED_SAMPLES, Sample(t(5, 3), alpha=0.5), Sample(t(5, 3), alpha=-2)),
+    samples=(*KINKED_SAMPLES, Sample(t(5, 3), alpha=0.5), Sample(t(5, 3), alpha=-2)),
     torch="torch.nn.functional.elu",
     **float_only("elu"),
 )
-_bwd("elu", "dy where input > 0, else dy·alpha·exp(input)", _elu_bwd_vjp, attrs="alpha")
+gradient_op("elu", "dy where input > 0, else dy·alpha·exp(input)", _elu_bwd_vjp, attrs="alpha", alpha=2.0)
 
 
 def _silu_bwd_vjp(F: Any, at: At, g: Any, x: Any) -> Any:
@@ -204,11 +218,11 @@ unary(
     "input · sigmoid(input). As torch.nn.functional.silu",
     lambda F, at, dy, input: F.silu_bwd(dy, input),
     saves=("input",),
-    samples=_FLOAT_SAMPLES,
+    samples=FLOAT_SAMPLES,
     torch="torch.nn.functional.silu",
     **float_only("silu"),
 )
-_bwd("silu", "dy·(s + input·s·(1 - s)), s = sigmoid(input)", _silu_bwd_vjp)
+gradient_op("silu", "dy·(s + input·s·(1 - s)), s = sigmoid(input)", _silu_bwd_vjp)
 
 
 # --- gelu -------------------------------------------------------------------------------------------------------------
@@ -244,7 +258,7 @@ unary(
     saves=("input",),
     samples=(
         *UNARY_SAMPLES,
-        _WIDE,
+        WIDE,
         Sample(
             t(4, fill=(0.0, -0.0, NAN, INF)), grad_=False, torch_=False, why_="PyTorch's vector loop: gelu(inf) is NaN"
         ),
@@ -258,4 +272,6 @@ unary(
     rule=float_only("gelu")["rule"],
     errors=(*float_only("gelu")["errors"], Bad(ArgumentError, "approximate='erf'", t(3), approximate="erf")),
 )
-_bwd("gelu", "dy · (Φ(input) + input·φ(input)), φ = Φ'", _gelu_bwd_vjp, attrs='approximate="none"')
+gradient_op(
+    "gelu", "dy · (Φ(input) + input·φ(input)), φ = Φ'", _gelu_bwd_vjp, attrs='approximate="none"', approximate="tanh"
+)

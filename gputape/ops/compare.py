@@ -21,6 +21,7 @@ for _name, _formula in (
     ("ge", "input ≥ other"),
     ("logical_and", "input ≠ 0 and other ≠ 0"),
     ("logical_or", "input ≠ 0 or other ≠ 0"),
+    ("logical_xor", "one of input and other is ≠ 0, and one is 0"),
 ):
     binary(
         _name,
@@ -34,6 +35,7 @@ for _name, _formula in (
 for _name, _formula in (
     ("logical_not", "input is 0"),
     ("isnan", "input is NaN"),
+    ("isinf", "input is infinite"),
     ("isfinite", "input is neither NaN nor infinite"),
 ):
     register(

@@ -43,6 +43,11 @@ def not_bool(op: str, *inputs: Aval) -> None:
         raise DTypeError(f"{op}: bool arrays are not supported. Cast to an integer or float dtype with gt.cast.")
 
 
+def only_floats(op: str, *inputs: Aval) -> None:
+    """Raise `DTypeError` for an integer or bool input."""
+    need_float(op, **dict(zip(("input", "other"), inputs)))
+
+
 def plain_number(op: str, name: str, value: Any) -> int | float:
     """`value` as a Python int or float; `DTypeError` for arrays and anything else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -88,7 +93,7 @@ def binary(name: str, formula: str, vjp: Callable[..., Any] | None, dtype: str |
         "torch": f"torch.{name}",
         "perf": (Perf(t(64, 128), t(128), name_="mlp bias"), Perf(t(1024, 128), t(1024, 128), name_="gpt residual")),
     } | fields
-    inputs = tuple(str(fields["signature"]).split(", "))
+    inputs = tuple(str(fields["signature"]).split(", *, ")[0].split(", "))
     register(
         name=name,
         doc=f"{formula}, element by element. Shapes broadcast, dtypes promote (as torch.{name}).",
@@ -135,19 +140,30 @@ def _div_rule(input: Aval, other: Aval) -> Aval:
     return as_float(Aval(broadcast_shapes("div", input.shape, other.shape), input.dtype))
 
 
-binary("add", "input + other", _add_vjp)
+binary(
+    "add",
+    "input + alpha · other",
+    _add_vjp,
+    signature="input, other, *, alpha=1",
+    variants=(("alpha", "add_scaled"),),
+)
 binary(
     "sub",
-    "input - other; not of bools",
+    "input - alpha · other; not of bools",
     _sub_vjp,
+    signature="input, other, *, alpha=1",
+    variants=(("alpha", "sub_scaled"),),
     rule=broadcast_rule("sub", check=not_bool),
     errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
 )
 binary("mul", "input · other", _mul_vjp, saves=("input", "other"))
 binary(
     "div",
-    "input / other, the true quotient: integers give float32; x/0 is ±inf, 0/0 NaN",
+    'input / other, the true quotient: integers give float32; x/0 is ±inf, 0/0 NaN. rounding_mode "floor" rounds '
+    'down, "trunc" toward zero; integers stay integers then',
     _div_vjp,
+    signature="input, other, *, rounding_mode=None",
+    variants=(("rounding_mode", "div_rounded"),),
     rule=_div_rule,
     inexact=True,
     saves=("other", "y"),

@@ -59,7 +59,7 @@ def float_only(name: str) -> dict[str, Any]:
 def keeps_dtype(name: str) -> dict[str, Any]:
     """The rule and errors of a function that keeps integers and has no result for bools."""
 
-    def rule(input: Aval) -> Aval:
+    def rule(input: Aval, **attrs: Any) -> Aval:
         not_bool(name, input)
         return input
 
@@ -109,7 +109,7 @@ register(
 # --- steps: the gradient is zero --------------------------------------------------------------------------------------
 
 
-_STEP_SAMPLES = (
+STEP_SAMPLES = (
     *(Sample(*s.inputs, grad_=False) for s in UNARY_SAMPLES),
     Sample(t(5, 3, fill="uniform", low=0.6, high=0.9), why_="between the steps"),
     Sample(t(6, fill=(-2.5, -0.5, 0.5, 1.5, 2.5, 1e9)), grad_=False, why_="halves"),
@@ -118,13 +118,22 @@ _STEP_SAMPLES = (
 )
 
 
-def _step_vjp(F: Any, at: At, dy: Any) -> Any:
+def step_vjp(F: Any, at: At, dy: Any) -> Any:
     return zeros(F, at.out)
 
 
-unary("sign", "-1, 0 or 1, the sign of input; 0 for NaN; gradient 0", _step_vjp, rule=lambda input: input)
-for _name, _formula in (("floor", "⌊input⌋"), ("ceil", "⌈input⌉"), ("round", "input rounded to nearest, ties to even")):
-    unary(_name, f"{_formula}; gradient 0", _step_vjp, samples=_STEP_SAMPLES, **keeps_dtype(_name))
+unary("sign", "-1, 0 or 1, the sign of input; 0 for NaN; gradient 0", step_vjp, rule=lambda input: input)
+for _name, _formula in (("floor", "⌊input⌋"), ("ceil", "⌈input⌉")):
+    unary(_name, f"{_formula}; gradient 0", step_vjp, samples=STEP_SAMPLES, **keeps_dtype(_name))
+unary(
+    "round",
+    "input rounded to nearest, or to a multiple of 10 to the power -decimals, ties to even; gradient 0",
+    step_vjp,
+    signature="input, *, decimals=0",
+    variants=(("decimals", "round_decimals"),),
+    samples=STEP_SAMPLES,
+    **keeps_dtype("round"),
+)
 
 
 # --- roots, exponentials, logarithms, circular functions --------------------------------------------------------------

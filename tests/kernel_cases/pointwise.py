@@ -1,5 +1,6 @@
 """Element-wise kernels around the edges of their tiles, in every way to walk arrays, and what they refuse."""
 
+from gputape.kernels import optim, pointwise
 from gputape.samples import Sample, t
 
 _BOOL = {"dtype": "bool", "fill": "bool"}
@@ -59,72 +60,6 @@ EDGES = {
 }
 
 _FLOAT64 = ("cast", "copy", "where")  # they move values; there is no arithmetic in float64
-_OPS = [
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "maximum",
-    "minimum",
-    "pow",
-    "scale",
-    "neg",
-    "abs",
-    "square",
-    "reciprocal",
-    "sign",
-    "floor",
-    "ceil",
-    "round",
-    "sqrt",
-    "rsqrt",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "sin",
-    "cos",
-    "erf",
-    "safe_log",
-    "relu",
-    "leaky_relu",
-    "tanh",
-    "sigmoid",
-    "logsigmoid",
-    "softplus",
-    "elu",
-    "silu",
-    "gelu",
-    "relu_bwd",
-    "leaky_relu_bwd",
-    "tanh_bwd",
-    "sigmoid_bwd",
-    "logsigmoid_bwd",
-    "softplus_bwd",
-    "elu_bwd",
-    "silu_bwd",
-    "gelu_bwd",
-    "masked_fill",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "logical_and",
-    "logical_or",
-    "logical_not",
-    "isnan",
-    "isfinite",
-    "pow_scalar",
-    "clamp",
-    "clamp_bwd",
-    "tril",
-    "triu",
-    "sgd_update",
-    "sgd_momentum_update",
-    "adam_update",
-]
 
 
 def _refusal(sample, inputs):
@@ -135,4 +70,10 @@ def _none(sample, inputs):
     return None
 
 
-EXEMPT = {name: _refusal for name in _OPS} | dict.fromkeys((*_FLOAT64, "sgd_schedule", "adam_schedule"), _none)
+_OPS = [
+    name.rstrip("_")
+    for module in (pointwise, optim)
+    for name, host in vars(module).items()
+    if callable(host) and host.__module__ == module.__name__ and not name.startswith("_")
+]
+EXEMPT = dict.fromkeys(_OPS, _refusal) | dict.fromkeys((*_FLOAT64, "sgd_schedule", "adam_schedule"), _none)

@@ -127,6 +127,10 @@ ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "embedding": (INT64, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
     "one_hot": (INT64, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
     "scatter_add": ("torch's gradient fails where src is larger than index", scatter_add),
+    "floor_divide": (
+        "torch has no gradient of it, but of this",
+        lambda input, other: torch.div(input, other, rounding_mode="floor"),
+    ),
     "sum": ("torch refuses an input that requires a gradient where the result is an integer", total),
     "batch_norm": (STATISTICS, running(nn.batch_norm, "training")),
     "instance_norm": (STATISTICS, running(nn.instance_norm, "use_input_stats")),

@@ -165,3 +165,116 @@ def round_even(x):
     y = (tl.abs(x) + 8388608.0) - 8388608.0
     y = tl.where(tl.abs(x) < 8388608.0, y, tl.abs(x))
     return tl.where(x < 0.0, y * -1.0, tl.where(x > 0.0, y, x))
+
+
+@triton.jit
+def trunc(x):
+    return tl.where(x < 0.0, tl.ceil(x), tl.floor(x))
+
+
+# --- quotients and remainders -----------------------------------------------------------------------------------------
+
+
+@triton.jit
+def fmod(a, b):
+    """Exact while |a/b| < 2⁴⁸: each step takes off a multiple of b that float64 holds."""
+    x, y = tl.abs(a).to(tl.float64), tl.abs(b).to(tl.float64)
+    for _ in tl.static_range(3):
+        x -= tl.floor(x / y).to(tl.float32).to(tl.float64) * y
+    x = tl.where(x < 0.0, x + y, x).to(tl.float32)
+    infinite = float("inf")
+    x = tl.where((tl.abs(b) == infinite) & (tl.abs(a) < infinite), tl.abs(a), x)
+    return tl.where(a < 0.0, x * -1.0, x)
+
+
+@triton.jit
+def remainder_of(a, b):
+    left = fmod(a, b)
+    return tl.where((left != 0.0) & ((left < 0.0) != (b < 0.0)), left + b, left)
+
+
+@triton.jit
+def floor_divide(a, b):
+    """As Python's: the quotient of a without its remainder, which is a whole number but for rounding."""
+    left = fmod(a, b)
+    y = tl.div_rn(a - left, b)
+    y = tl.where((left != 0.0) & ((left < 0.0) != (b < 0.0)), y - 1.0, y)
+    whole = tl.floor(y)
+    whole = tl.where(y - whole > 0.5, whole + 1.0, whole)
+    ratio = tl.div_rn(a, b)
+    whole = tl.where(y == 0.0, ratio * 0.0, whole)
+    return tl.where(b == 0.0, ratio, whole)
+
+
+@triton.jit
+def int_divide(a, b):
+    """Rounded toward zero; 0 where b is 0."""
+    return tl.where(b == 0, 0, a // tl.where(b == 0, 1, b)).to(a.dtype)
+
+
+@triton.jit
+def int_floor_divide(a, b):
+    y = int_divide(a, b)
+    left = a - y * b
+    return tl.where((b != 0) & (left != 0) & ((left < 0) != (b < 0)), y - 1, y)
+
+
+@triton.jit
+def int_fmod(a, b):
+    return tl.where(b == 0, 0, a - int_divide(a, b) * b).to(a.dtype)
+
+
+@triton.jit
+def int_remainder(a, b):
+    left = int_fmod(a, b)
+    return tl.where((left != 0) & ((left < 0) != (b < 0)), left + b, left)
+
+
+# --- of two numbers, and of pieces ------------------------------------------------------------------------------------
+
+
+@triton.jit
+def logaddexp(a, b):
+    top = tl.where(a > b, a, b)
+    y = top + log1p_exp(a - b)
+    return tl.where(a == b, a + 0.6931471805599453, y)  # also where both are the same infinity
+
+
+@triton.jit
+def hypot(a, b):
+    """In float64, where no square of a float32 overflows."""
+    x, y = a.to(tl.float64), b.to(tl.float64)
+    infinite = float("inf")
+    length = tl.sqrt(x * x + y * y).to(tl.float32)
+    return tl.where((tl.abs(a) == infinite) | (tl.abs(b) == infinite), infinite, length)
+
+
+@triton.jit
+def nan_to_num(x, nan, posinf, neginf):
+    y = tl.where(x != x, nan, x)
+    y = tl.where(x == float("inf"), posinf, y)
+    return tl.where(x == float("-inf"), neginf, y)
+
+
+@triton.jit
+def hard_gate(x):
+    y = x + 3.0
+    y = tl.where(y < 0.0, 0.0, tl.where(y > 6.0, 6.0, y))
+    return tl.div_rn(y, 6.0)
+
+
+@triton.jit
+def mish_gate(x):
+    """tanh(softplus(x)) = n/(n + 2), n = e·(e + 2), e = exp(x); 1 from x = 20 on."""
+    e = exp(tl.where(x > 20.0, 20.0, x))
+    n = e * (e + 2.0)
+    return tl.div_rn(n, n + 2.0)
+
+
+@triton.jit
+def mish_slope(x):
+    """t + x·(1 - t²)·sigmoid(x) = n/(n + 2) + x·4·e·(e + 1)/(n + 2)²."""
+    x = tl.where(x > 20.0, 20.0, x)
+    e = exp(x)
+    m = e * (e + 2.0) + 2.0
+    return tl.div_rn(m - 2.0, m) + tl.div_rn(tl.div_rn(e * (e + 1.0), m), m) * (x * 4.0)
