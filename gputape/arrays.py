@@ -47,9 +47,12 @@ class Memory(Protocol):
 
     Attributes:
         kind: the class of its arrays.
+        fault: an array of shape () that is not 0 once a kernel met an index out of range; None where that raises at
+            once.
     """
 
     kind: type
+    fault: Any
 
     def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> Any:
         """`value` (an array of any kind, or numbers) as an array in this memory; itself if it is one, unless `copy`
@@ -79,6 +82,7 @@ class Host:
     """The memory of the CPU: NumPy's arrays."""
 
     kind: type = np.ndarray
+    fault = None
 
     def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> np.ndarray:
         array = as_array(value, dtype)

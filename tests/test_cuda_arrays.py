@@ -184,3 +184,29 @@ def test_the_lowest_place_is_told():
 def test_labels_that_are_ignored_are_in_range():
     gt.cross_entropy(np.ones((3, 5), np.float32), np.array([0, -100, 4]))
     gt.synchronize()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_index_out_of_range_does_not_reach_parameters(compiled):
+    gt.manual_seed(0)
+    table = nn.Embedding(5, 3)
+    opt = optim.AdamW(table.parameters(), lr=0.1)
+
+    def step(i):
+        with gt.record() as tape:
+            loss = gt.sum(gt.square(table(i)))
+        opt.step(tape.backward(loss))
+        return loss
+
+    run = gt.compile(step) if compiled else step
+    run(np.array([0, 1]))
+    before = gt.asnumpy(table.weight)
+    wrong = run(np.array([0, 5]))
+    run(np.array([0, 2]))  # nothing is updated until it has been raised
+    with pytest.raises(gt.IndexRangeError, match="embedding"):
+        float(wrong) if hasattr(wrong, "rec") else gt.asnumpy(wrong)
+    assert gt.asnumpy(table.weight).tobytes() == before.tobytes()
+    assert int(opt.state_dict()["state"][0]["step"]) == 1
+    run(np.array([0, 2]))
+    assert not np.array_equal(gt.asnumpy(table.weight), before)
+    assert int(opt.state_dict()["state"][0]["step"]) == 2

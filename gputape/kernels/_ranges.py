@@ -16,7 +16,7 @@ from ..node import source_line
 from .launch import Variant, launch, triton
 from .tiles import cdiv
 
-NO_FAULT = 2**63 - 1
+FIRST = -(2**62)  # the number of the first place; 0 stands for none
 BLOCK = 1024
 CHECK = triton("index", "check_range", BLOCK=BLOCK)
 
@@ -29,14 +29,14 @@ class Ranges:
 
     def check(self, rt: Any, fault: Any, op: str, index: Any, size: int, low: int, ignore: int | None) -> None:
         """Launch the check of `index` against [low, size), in which `ignore` is fine too."""
-        number = self._places.setdefault((op, size, low, source_line()), len(self._places))
+        number = FIRST + self._places.setdefault((op, size, low, source_line()), len(self._places))
         values = (index.size, low, size, low if ignore is None else ignore, number)
         arguments = (fault, rt.packed(index), *map(np.int64, values))
         launch(CHECK, (cdiv(index.size, BLOCK),), arguments, rt.stream)
 
     def error(self, number: int) -> IndexRangeError:
         """What to raise for a number that was noted."""
-        op, size, low, line = list(self._places)[number]
+        op, size, low, line = list(self._places)[number - FIRST]
         return IndexRangeError(
             f"{op}: an index is out of range for size {size} ({line}). "
             + (f"Use {low} to {size - 1}." if size else "There is nothing to index.")

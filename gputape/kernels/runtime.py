@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import DTYPE_NAME, NP_DTYPE, add_memory, as_array, aval_of
 from ..errors import BackendError, IndexRangeError
-from ._ranges import NO_FAULT, Ranges
+from ._ranges import Ranges
 from .machine import assembler
 
 
@@ -55,10 +55,10 @@ class Emulated:
 
     def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
         """Raise `IndexRangeError` naming the first index outside [low, size) that is not `ignore`."""
-        fault = np.full((), NO_FAULT, np.int64)
+        fault = np.zeros((), np.int64)
         self.ranges.check(self, fault, op, index, size, low, ignore)
         outside = ((index < low) | (index >= size)) & (index != (low if ignore is None else ignore))
-        assert outside.any() == (fault != NO_FAULT), "check_range: the kernel sees it otherwise"
+        assert outside.any() == (fault != 0), "check_range: the kernel sees it otherwise"
         if outside.any():
             where = tuple(int(k) for k in np.unravel_index(outside.argmax(), index.shape))
             raise IndexRangeError(
@@ -105,7 +105,7 @@ class Cuda:
         self.stream = CudaStream(int(self.device.compute_capability))
         self.ranges = Ranges()
         with self.device:
-            self.fault = cupy.full((), NO_FAULT, np.int64)
+            self.fault = cupy.full((), 0, np.int64)
 
     @classmethod
     def open(cls, name: str) -> Cuda:
@@ -186,8 +186,8 @@ class Cuda:
     def _raise_fault(self) -> None:
         """Raise what a kernel has noted since the last time."""
         number = int(self.fault.get())
-        if number != NO_FAULT:
-            self.fault.fill(NO_FAULT)
+        if number:
+            self.fault.fill(0)
             raise self.ranges.error(number)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -179,7 +179,8 @@ class Optimizer:
         Args:
             grads: {parameter: gradient}, as `tape.backward` gives it. Parameters without one stay as they are.
             skip: a bool, or a bool array of shape (): where it is True, parameters, state and step counts keep their
-                bits. It is read where the update runs, never by the host.
+                bits. It is read where the update runs, never by the host. On a GPU they keep them too once an index was
+                out of range, until that has been raised.
 
         Raises:
             ArgumentError: no key is a parameter of this optimizer.
@@ -193,7 +194,7 @@ class Optimizer:
             rec.depends(self._mode)
         for group in self.param_groups:
             for clock, params in self._due(group, grads):
-                self._update(group, clock, params, grads, skip)
+                self._update(group, clock, params, grads, _or_fault(skip, group.memory.fault))
 
     def _mode(self) -> list[Any]:
         """What decides which ops `step` runs: the options but the learning rate, and which step count is whose."""
@@ -336,6 +337,15 @@ class Optimizer:
             for g in self.param_groups
         ]
         return "\n".join([f"{self._name}(", *lines, ")"])
+
+
+def _or_fault(skip: Any, fault: Any) -> Any:
+    """`skip`, or whether the device has met an index out of range: what comes of that must not reach a parameter."""
+    if fault is None:
+        return skip
+    F = updates()
+    faulty = F.cast(F.const(fault, "int64"), "bool")
+    return faulty if skip is None else F.logical_or(skip, faulty)
 
 
 def write(name: str, cells: tuple[Cell, ...], inputs: tuple[Any, ...], values: tuple[Any, ...]) -> None:

@@ -223,7 +223,7 @@ def one_hot_of(
 
 @triton.jit
 def check_range(
-    fault_ptr,  # in and out (): the lowest number that was noted
+    fault_ptr,  # in and out (): the lowest number that was noted; numbers are negative, 0 stands for none
     index_ptr,  # in (n)
     n,  # 64-bit, like all that follows
     low,
