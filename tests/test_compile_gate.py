@@ -80,7 +80,7 @@ def test_the_verdict_names_what_is_wrong():
 def test_a_kernel_that_does_not_compile_fails_the_gate(tmp_path):
     source = tmp_path / "broken.cu"
     source.write_text('extern "C" __global__ void f(float* x) { x[0] = nothing; }\n')
-    (row,) = gate.inspect([Variant(cuda(str(source), "f"), ("*float32",))], 80)
+    (row,) = gate.inspect([(Variant(cuda(str(source), "f"), ("*float32",)), 80)])
     assert row.complaints() and "does not compile" in str(row)
 
 

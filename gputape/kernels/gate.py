@@ -20,12 +20,12 @@ from pkgutil import iter_modules
 
 from ..errors import BackendError
 from .launch import HERE, Variant
-from .machine.sass import Counts, counts, read
+from .machine.sass import Code, Counts, counts, read
 
 NO_CODE = Counts()
 ARCHS = (80, 86, 89, 90, 100, 120)
 SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB per block; CUDA programming guide, table 30
-TOGETHER = 16  # variants that one process compiles and disassembles at a time
+TOGETHER = 8  # variants that one process compiles for all architectures and disassembles at a time
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,26 @@ def variants() -> Iterator[Variant]:
             yield from getattr(import_module(f"{__package__}.{found.name}"), "VARIANTS", ())
 
 
-def inspect(chosen: Sequence[Variant], arch: int) -> list[Row]:
-    """Compile these variants and read their machine code."""
+def inspect(tasks: Sequence[tuple[Variant, int]]) -> list[Row]:
+    """Compile variants, each for an architecture, and read their machine code."""
     from .machine import compile
 
-    rows, codes = [], []
-    for variant in chosen:
+    found: list[tuple[Row, Code | None]] = []
+    for variant, arch in tasks:
         row = Row(arch, variant)
         try:
             cubin = compile.compiled(variant, arch)
         except Exception as e:  # a compiler may raise anything; the table must name the kernel
             said = str(e).partition("\n")[0][:200] or repr(e)
-            rows.append(replace(row, error=f"does not compile: {type(e).__name__}: {said}"))
+            found.append((replace(row, error=f"does not compile: {type(e).__name__}: {said}"), None))
             continue
-        codes.append(read(cubin))
-        rows.append(replace(row, registers=codes[-1].registers, shared=codes[-1].shared + cubin.shared))
-    found = iter(counts(codes, arch) if codes else ())
-    return [row if row.error else replace(row, code=next(found)) for row in rows]
+        code = read(cubin)
+        found.append((replace(row, registers=code.registers, shared=code.shared + cubin.shared), code))
+    counted = {}
+    for arch in dict.fromkeys(row.arch for row, _ in found):
+        codes = [code for row, code in found if code is not None and row.arch == arch]
+        counted[arch] = iter(counts(codes, arch) if codes else ())
+    return [row if code is None else replace(row, code=next(counted[row.arch])) for row, code in found]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     compiled = failed = 0
     with ProcessPoolExecutor(options.jobs) as pool:
-        for rows in pool.map(inspect, *zip(*tasks, strict=True)) if tasks else ():
+        for rows in pool.map(inspect, tasks):
             for row in rows:
                 print(row, flush=True)
                 compiled, failed = compiled + 1, failed + bool(row.complaints())
@@ -120,12 +123,14 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed or not compiled else 0
 
 
-def _tasks(chosen: Sequence[Variant], archs: Sequence[int], every: int) -> Iterator[tuple[list[Variant], int]]:
-    """Variants of one architecture, a few at a time."""
-    for arch in archs:
-        here = [v for v in chosen[ARCHS.index(arch) % every :: every] if not v.archs or arch in v.archs]
-        for k in range(0, len(here), TOGETHER):
-            yield here[k : k + TOGETHER], arch
+def _tasks(chosen: Sequence[Variant], archs: Sequence[int], every: int) -> Iterator[list[tuple[Variant, int]]]:
+    """Variants with the architectures to compile them for, a few at a time."""
+    wanted = [
+        [(v, arch) for arch in archs if (k - ARCHS.index(arch)) % every == 0 and arch in (v.archs or ARCHS)]
+        for k, v in enumerate(chosen)
+    ]
+    for k in range(0, len(wanted), TOGETHER):
+        yield [task for tasks in wanted[k : k + TOGETHER] for task in tasks]
 
 
 if __name__ == "__main__":

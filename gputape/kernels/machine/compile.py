@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ TRITON_TYPE = {"bool": "i1", "float16": "fp16", "bfloat16": "bf16", "float32": "
     name: name.replace("uint", "u").replace("int", "i") for name in ("uint8", "int8", "int16", "int32", "int64")
 }
 
+PTX_OF = {
+    86: 80,
+    89: 80,
+}  # Triton knows no difference: one PTX text serves the generation, only the assembler runs again
 MOST_REGISTERS = 255  # stated, or ptxas spills a register or two for the sake of occupancy
 
 
@@ -94,6 +98,26 @@ def _toolchain(route: str) -> tuple[str, ...]:
 
 
 def _build_triton(variant: launch.Variant, arch: int) -> tuple[bytes, dict[str, Any]]:
+    from triton.backends.compiler import GPUTarget
+    from triton.backends.nvidia.compiler import CUDABackend
+
+    made = _made(variant, PTX_OF.get(arch, arch))
+    code = made.asm["cubin"]
+    if arch in PTX_OF:
+        backend = CUDABackend(GPUTarget("cuda", arch, 32))
+        code = backend.make_cubin(made.asm["ptx"], {}, backend.parse_options(_options(variant.kernel)), arch)
+    facts = {
+        "name": made.metadata.name,
+        "shared": made.metadata.shared,
+        "threads": variant.kernel.threads,
+        "scratch_pointers": 2,
+    }
+    return code, facts
+
+
+@lru_cache(maxsize=8)
+def _made(variant: launch.Variant, arch: int) -> Any:
+    """What Triton makes of `variant`: texts, cubin and metadata."""
     triton = load_triton(interpreted=False)
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -108,25 +132,20 @@ def _build_triton(variant: launch.Variant, arch: int) -> tuple[bytes, dict[str, 
         for k, (n, kind) in enumerate(signature.items())
         if variant.wide and (kind.startswith("*") or n in kernel.divisible)
     }
-    made = triton.compile(
-        ASTSource(function, signature, constants, promises),
-        target=GPUTarget("cuda", arch, 32),
-        options={
-            "num_warps": kernel.warps,
-            "num_stages": kernel.stages,
-            "enable_fp_fusion": True,
-            "maxnreg": MOST_REGISTERS,
-        },
-    )
+    source = ASTSource(function, signature, constants, promises)
+    made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=_options(kernel))
     if made.metadata.global_scratch_size or made.metadata.profile_scratch_size:
         raise BackendError(f"{kernel}: needs scratch memory of its own, which launch does not give. Use another form.")
-    facts = {
-        "name": made.metadata.name,
-        "shared": made.metadata.shared,
-        "threads": kernel.threads,
-        "scratch_pointers": 2,
+    return made
+
+
+def _options(kernel: launch.Kernel) -> dict[str, Any]:
+    return {
+        "num_warps": kernel.warps,
+        "num_stages": kernel.stages,
+        "enable_fp_fusion": True,
+        "maxnreg": MOST_REGISTERS,
     }
-    return made.asm["cubin"], facts
 
 
 def _triton_type(name: str) -> str:
