@@ -50,7 +50,7 @@ class Op:
         view: `(shape, strides, **attrs) -> (offset, strides) | None`, in elements; the output shares the input's memory
             unless None is returned. The body of a view op returns the view instead of writing an output.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
-            an array without one); "none" if the op is not separable.
+            an array without one); "none" if the op is not separable; a function of the attributes if that depends.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
             its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
         precision: what becomes of its floating-point inputs inside `gt.precision`, when users call it: "narrow" casts

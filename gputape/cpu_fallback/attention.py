@@ -12,6 +12,8 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch as _scratch
+from ..ops.random import keep_factor as _keep_factor
+from .random import _kept, _row_buffers
 from .softmax import _top
 
 _SCORES = 2**20  # elements in the scores of one tile, but at least _ROWS queries
@@ -111,14 +113,41 @@ def _sums(xp: Any, s: Any, ones: Any, out: Any) -> Any:
     return total.reshape(*lead, 1)
 
 
+# --- dropout ----------------------------------------------------------------------------------------------------------
+
+
+def _dropout_buffers(query: Aval, key: Aval, dropout_p: float) -> list[Aval]:
+    """Which weights of a tile are kept, and what it takes to find out; nothing where all are."""
+    rows, keys = query.shape[0] * query.shape[1] * _tile(query, key), key.shape[2]
+    return [Aval((rows * keys,), "bool"), *_row_buffers(rows, keys)] if dropout_p > 0 else []
+
+
+def _kept_weights(
+    xp: Any, p: Any, rows: slice, length: int, keys: int, state: Any, offset: int, dropout_p: float, buffers: Any
+) -> Any:
+    """Which weights of a tile, in the shape of `p`, dropout keeps; `length` and `keys` are those of all tiles."""
+    heads, used = math.prod(p.shape[:3]), p.shape[-1]
+    row = xp.arange(heads)[:, None] * length + xp.arange(rows.start, rows.stop)
+    out = _first(buffers[0], row.size, used)
+    _kept(xp, out, state, offset, dropout_p, row.reshape(-1, 1) * ((keys + 3) // 4), buffers[1:])
+    return out.reshape(p.shape)
+
+
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
 def _forward_scratch(
-    query: Aval, key: Aval, value: Aval, attn_mask: Aval | None, *, is_causal: bool, scale: float
+    query: Aval,
+    key: Aval,
+    value: Aval,
+    attn_mask: Aval | None,
+    *more: Any,
+    is_causal: bool,
+    dropout_p: float,
+    **rest: Any,
 ) -> list[Aval]:
     buffers = _score_buffers(query, key, attn_mask, is_causal)
-    return [*buffers, buffers[3], Aval(buffers[3].shape, "int64")]
+    return [*buffers, buffers[3], Aval(buffers[3].shape, "int64"), *_dropout_buffers(query, key, dropout_p)]
 
 
 @_scratch(_forward_scratch)
@@ -130,12 +159,15 @@ def attention(
     key: Any,
     value: Any,
     attn_mask: Any,
+    state: Any,
     *,
     is_causal: bool,
     scale: float,
+    dropout_p: float,
+    offset: int,
     scratch: Any,
 ) -> None:
-    *buffers, tops, index = scratch
+    buffers, (tops, index), dropping = scratch[:5], scratch[5:7], scratch[7:]
     lowest = xp.finfo(lse.dtype).min
     if not key.shape[2]:
         y.fill(0)
@@ -152,9 +184,14 @@ def attention(
         xp.exp(s, out=s)
         total = _sums(xp, s, buffers[4], buffers[3])
         xp.maximum(total, 1, out=total)  # at least exp(0), unless the row is all zeros
+        if dropping:
+            kept = _kept_weights(xp, s, rows, q.shape[3], key.shape[2], state, offset, dropout_p, dropping)
+            xp.multiply(s, kept, out=s)
         part = y[..., rows, :]
         xp.matmul(s, value[:, :, None, :keys], out=part)
         xp.divide(part, total, out=part)
+        if dropping:
+            xp.multiply(part, _keep_factor(dropout_p), out=part)
         xp.log(total, out=total)
         xp.add(top[..., 0], total[..., 0], out=lse[..., rows])
 
@@ -165,19 +202,17 @@ def _backward_scratch(
     key: Aval,
     value: Aval,
     attn_mask: Aval | None,
-    y: Aval,
-    lse: Aval,
-    *,
+    *others: Any,
     is_causal: bool,
-    scale: float,
-    needs: tuple[bool, ...],
+    dropout_p: float,
+    **attrs: Any,
 ) -> list[Aval]:
     buffers = _score_buffers(query, key, attn_mask, is_causal)
     b, h, _, v = dy.shape
     stat = buffers[0].dtype
     longest = max(key.size // max(key.shape[2], 1), value.size // max(value.shape[2], 1)) * key.shape[2]
     more = (buffers[0].size, b * h * _tile(query, key) * v, buffers[3].size, longest)
-    return [*buffers, *(Aval((k,), stat) for k in more)]
+    return [*buffers, *(Aval((k,), stat) for k in more), *_dropout_buffers(query, key, dropout_p)]
 
 
 @_scratch(_backward_scratch)
@@ -194,13 +229,16 @@ def attention_bwd(
     attn_mask: Any,
     y: Any,
     lse: Any,
+    state: Any,
     *,
     is_causal: bool,
     scale: float,
+    dropout_p: float,
+    offset: int,
     needs: tuple[bool, ...],
     scratch: Any,
 ) -> None:
-    *buffers, products, cotangents, inners, work = scratch
+    buffers, (products, cotangents, inners, work), dropping = scratch[:5], scratch[5:9], scratch[9:]
     if dmask is not None:
         dmask.fill(0)
     if not key.shape[2] or not query.shape[2]:
@@ -218,14 +256,21 @@ def attention_bwd(
         xp.maximum(total, 0.5 / keys, out=total)  # 0 where nothing may be attended; p is 0 there
         g = _first(cotangents, *p.shape[:-1], dy.shape[-1])
         xp.divide(dy[..., rows, :], total, out=g)
-        if dvalue is not None:
-            _add_product(xp, dvalue, _fold(p), _fold(g), rows.start == 0, work)
-        if dquery is None and dkey is None and dmask is None:
-            continue
-        ds = _first(products, *p.shape)
-        xp.matmul(_fold(g), value[:, :, :keys].swapaxes(-1, -2), out=_fold(ds))
         inner = _first(inners, *p.shape[:-1])
         xp.vecdot(g, y[..., rows, :], out=inner)
+        weights = p
+        ds = _first(products, *p.shape)
+        if dropping:
+            kept = _kept_weights(xp, p, rows, q.shape[3], key.shape[2], state, offset, dropout_p, dropping)
+            weights = xp.multiply(p, kept, out=ds)
+            xp.multiply(g, _keep_factor(dropout_p), out=g)
+        if dvalue is not None:
+            _add_product(xp, dvalue, _fold(weights), _fold(g), rows.start == 0, work)
+        if dquery is None and dkey is None and dmask is None:
+            continue
+        xp.matmul(_fold(g), value[:, :, :keys].swapaxes(-1, -2), out=_fold(ds))
+        if dropping:
+            xp.multiply(ds, kept, out=ds)
         xp.subtract(ds, inner[..., None], out=ds)
         xp.multiply(ds, p, out=ds)
         if dquery is not None:

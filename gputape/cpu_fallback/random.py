@@ -8,7 +8,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
-from ..ops.random import BITS, threshold, words
+from ..ops.random import BITS, keep_factor, threshold, words
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -177,7 +177,7 @@ def random_bernoulli(
 def dropout_mask(
     xp: Any, y: Any, state: Any, *, shape: Any, p: float, offset: int, dtype: str, scratch: list[Any]
 ) -> None:
-    _fill_where(xp, y, state, offset, scratch, p, xp.greater_equal, 1 / (1 - p) if p < 1 else 0.0)
+    _fill_where(xp, y, state, offset, scratch, p, xp.greater_equal, keep_factor(p))
 
 
 def _fill_where(
@@ -192,6 +192,37 @@ def _fill_where(
         xp.copyto(out, chosen)
         if value != 1:
             xp.multiply(out, value, out=out)
+
+
+def _row_buffers(rows: int, cols: int) -> list[Aval]:
+    """Scratch of `_kept` for up to that many rows and columns."""
+    quads = (cols + 3) // 4 + 1
+    some = max(1, min(rows, PIECE // (4 * quads)))
+    lanes, keys = Aval((2, some * quads), "int64"), Aval((2, 10), "int64")
+    return [lanes, lanes, lanes, keys, Aval((some * quads, 4), "int32"), Aval((some * cols,), "int32")]
+
+
+def _kept(xp: Any, out: Any, state: Any, offset: int, p: float, first: Any, buffers: list[Any]) -> None:
+    """out (rows, cols), bool: whether `dropout_mask` keeps the elements of rows that begin with quad `first` (rows, 1)
+    of the words from counter + offset on."""
+    lanes, high, low, keys = (b.view(xp.uint64) for b in buffers[:4])
+    blocks, found = (b.view(xp.uint32) for b in buffers[4:])
+    rows, cols = out.shape
+    quads = (cols + 3) // 4 + 1  # one more, as the words may begin inside a block
+    some = min(len(blocks) // quads, len(found) // cols)
+    _round_keys(xp, keys, state.view(xp.uint64)[:1])
+    start = state[1:] + offset
+    index = xp.arange(cols) + (start & 3)
+    column = xp.arange(quads) + (start >> 2)
+    for row in range(0, rows, some):
+        n = min(some, rows - row)
+        here = slice(0, n * quads)
+        xp.add(first[row : row + n], column, out=lanes.view(xp.int64)[0, here].reshape(n, quads))
+        _philox(xp, blocks[here], lanes[:, here], high[:, here], low[:, here], keys)
+        piece = found[: n * cols].reshape(n, cols)
+        xp.take(blocks[here].reshape(n, 4 * quads), index, axis=1, out=piece, mode="clip")
+        xp.right_shift(piece, 8, out=piece)
+        xp.greater_equal(piece, threshold(p), out=out[row : row + n])
 
 
 @scratch(lambda state, *, n, offset: [*_buffers(2 * n), Aval((n,), "int64")])

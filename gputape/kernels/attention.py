@@ -12,6 +12,7 @@ import numpy as np
 from ..aval import Aval
 from ..backend import scratch
 from ..errors import BackendError
+from ..ops.random import keep_factor, threshold
 from ._products import KINDS, kind_of
 from .launch import Kernel, Variant, launch, need_kernel, triton
 from .tiles import cdiv, power_of_2
@@ -19,8 +20,9 @@ from .tiles import cdiv, power_of_2
 LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
 LOG2E = 1 / math.log(2)
 
-# (queries, keys, warps, stages) of a tile by head size, without and with a mask. float32 is three products of tf32
-# parts, which loses no more than the last two bits and keeps the tensor cores busy; its long rows are read in parts.
+# (queries, keys, warps, stages) of a tile by head size. float32 is three products of tf32 parts, which loses no more
+# than the last two bits and keeps the tensor cores busy; its long rows are read in parts. A mask takes registers, which
+# makes for smaller tiles, and so do the words that say what is dropped.
 TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
     ("attention", False): {32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
     ("attention", True): {32: (64, 32, 4, 2), 64: (64, 32, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
@@ -35,6 +37,7 @@ MASKED = {
     ("attention_bwd_query", False): {128: (32, 32, 8, 2)},
     ("attention_bwd_key", False): {32: (16, 64, 8, 2)},
 }
+DROPPED = {("attention_bwd_key", False): {64: (16, 32, 4, 2), 128: (16, 32, 8, 2), 256: (16, 32, 8, 1)}}
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
 CHUNK = 32  # columns that a product reads at a time where whole rows do not fit in registers
 SIZES = (32, 64, 128, 256)
@@ -85,21 +88,33 @@ class _Mask:
 
 
 def attention(
-    rt: Any, y: Any, lse: Any, query: Any, key: Any, value: Any, attn_mask: Any, *, is_causal: bool, scale: float
+    rt: Any,
+    y: Any,
+    lse: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any,
+    state: Any,
+    *,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    offset: int,
 ) -> None:
     q, k, v = (_Rows.of(rt, "attention", x) for x in (query, key, value))
     mask = _Mask.of(rt, "attention", attn_mask, query)
-    kernel = _kernel("attention", mask.kind, *_tile(rt, "attention", query, value))
+    kernel = _kernel("attention", mask.kind, dropout_p > 0, *_tile(rt, "attention", query, value))
     batch, heads, length, _ = query.shape
     launch(
         kernel,
         (batch * heads * cdiv(length, _block(kernel, "BLOCK_M")),),
         (
-            *(y, lse, q.array, k.array, v.array, mask.array),
+            *(y, lse, q.array, k.array, v.array, mask.array, _state(rt, state, dropout_p, query)),
             *_sizes(query, key, value),
             *(*q.outer, *k.outer, *v.outer, *mask.outer),
             *(q.step, k.step, v.step, *mask.steps),
-            *(scale * LOG2E, int(is_causal)),
+            *(scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset)),
         ),
         rt.stream,
     )
@@ -108,6 +123,16 @@ def attention(
 def _sizes(query: Any, key: Any, value: Any) -> tuple[int, ...]:
     """Query heads, query heads per key head, and the lengths and sizes L, S, E, V."""
     return query.shape[1], query.shape[1] // max(key.shape[1], 1), *query.shape[2:3], *key.shape[2:], value.shape[3]
+
+
+def _state(rt: Any, state: Any, p: float, spare: Any) -> Any:
+    """The generator's state, or any array where nothing is dropped."""
+    return rt.packed(state) if p > 0 else spare
+
+
+def _dropout(p: float, offset: int) -> tuple[Any, int, float]:
+    """(offset, threshold, factor) as the kernels take them."""
+    return np.int64(offset), threshold(p), keep_factor(p)
 
 
 def _tile(rt: Any, name: str, query: Any, value: Any) -> tuple[str, int]:
@@ -124,7 +149,17 @@ def _block(kernel: Kernel, name: str) -> int:
 
 
 def _bwd_scratch(
-    dy: Aval, query: Aval, key: Aval, value: Aval, attn_mask: Any, y: Aval, lse: Aval, *, needs: Any, **attrs: Any
+    dy: Aval,
+    query: Aval,
+    key: Aval,
+    value: Aval,
+    attn_mask: Any,
+    y: Aval,
+    lse: Aval,
+    state: Any,
+    *,
+    needs: tuple[bool, ...],
+    **attrs: Any,
 ) -> list[Aval]:
     """Σ dy · y per query, and whichever of dkey and dvalue nobody else wants."""
     return [lse, *(a for a, need in ((key, needs[1]), (value, needs[2])) if not need and needs[1] + needs[2])]
@@ -144,9 +179,12 @@ def attention_bwd(
     attn_mask: Any,
     y: Any,
     lse: Any,
+    state: Any,
     *,
     is_causal: bool,
     scale: float,
+    dropout_p: float,
+    offset: int,
     needs: tuple[bool, ...],
     scratch: list[Any],
 ) -> None:
@@ -164,58 +202,62 @@ def attention_bwd(
         (delta, g.array, rt.packed(y), np.int64(rows), heads, length, width, *g.outer, g.step),
         rt.stream,
     )
-    inputs = (g.array, q.array, k.array, v.array, mask.array, *saved)
+    inputs = (g.array, q.array, k.array, v.array, mask.array, *saved, _state(rt, state, dropout_p, query))
     strides = (*g.outer, *q.outer, *k.outer, *v.outer, *mask.outer, g.step, q.step, k.step, v.step, *mask.steps)
-    tail = (*strides, scale * LOG2E, int(is_causal))
+    tail = (*strides, scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset))
     if dquery is not None:
-        kernel = _kernel("attention_bwd_query", mask.kind, kind, block_d)
+        kernel = _kernel("attention_bwd_query", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
         launch(kernel, (programs,), (dquery, *inputs, *sizes, *tail), rt.stream)
     if dkey is not None or dvalue is not None:
         dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
-        kernel = _kernel("attention_bwd_key", mask.kind, kind, block_d)
+        kernel = _kernel("attention_bwd_key", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * key.shape[1] * cdiv(key.shape[2], _block(kernel, "BLOCK_N"))
         launch(kernel, (programs,), (dkey, dvalue, *inputs, *sizes, *tail), rt.stream)
     if dmask is not None:
-        kernel = _mask_kernel(kind)
+        kernel = _mask_kernel(kind, dropout_p > 0)
         down, across = (cdiv(n, _block(kernel, b)) for n, b in zip(dmask.shape[2:], ("BLOCK_M", "BLOCK_N")))
         programs = math.prod(dmask.shape[:2]) * down * across
-        launch(kernel, (programs,), (dmask, *inputs, batch, *sizes, *dmask.shape, *tail), rt.stream)
+        launch(kernel, (programs,), (dmask, *inputs, batch, *dmask.shape, *sizes, *tail), rt.stream)
 
 
 WIDE = ("E", "V", *(f"{x}_{stride}" for x in ("q", "k", "v") for stride in ("batch", "head", "step")))
 
 
 @cache
-def _kernel(name: str, mask: int, kind: str, block_d: int) -> Kernel:
+def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Kernel:
     single = kind != "16-bit"
-    tiles = TILES[name, single] | (MASKED.get((name, single), {}) if mask else {})
+    tiles = TILES[name, single]
+    for table, applies in ((MASKED, mask or dropout), (DROPPED, dropout)):
+        tiles = tiles | (table.get((name, single), {}) if applies else {})
     block_m, block_n, warps, stages = tiles[block_d]
     backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
     return triton(
-        "attention",
+        "attention_bwd" if backward else "attention",
         name,
         divisible=(*WIDE, *backward),
         warps=warps,
         stages=stages,
         MASK=mask,
+        DROPOUT=dropout,
         PRECISION=PRECISION[kind],
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_D=block_d,
-        CHUNK=CHUNK if block_d > (32 if single else 128 if mask else 256) else 0,
+        CHUNK=CHUNK if block_d > (32 if single else 128 if mask or dropout else 256) else 0,
     )
 
 
 @cache
-def _mask_kernel(kind: str) -> Kernel:
+def _mask_kernel(kind: str, dropout: bool) -> Kernel:
     block_m, block_n, warps, stages = MASK_TILE[kind != "16-bit"]
     return triton(
-        "attention",
+        "attention_bwd",
         "attention_bwd_mask",
         divisible=(*WIDE, "dy_batch", "dy_head", "dy_step"),
         warps=warps,
         stages=stages,
+        DROPOUT=dropout,
         PRECISION=PRECISION[kind],
         BLOCK_M=block_m,
         BLOCK_N=block_n,
@@ -226,30 +268,33 @@ def _mask_kernel(kind: str) -> Kernel:
 @cache
 def _row_sums(block_d: int) -> Kernel:
     divisible = ("V", "dy_batch", "dy_head", "dy_step")
-    return triton("attention", "attention_bwd_rows", divisible=divisible, BLOCK_M=SUM_ROWS, BLOCK_D=block_d)
+    return triton("attention_bwd", "attention_bwd_rows", divisible=divisible, BLOCK_M=SUM_ROWS, BLOCK_D=block_d)
 
 
 def _variants() -> list[Variant]:
     found = []
     stat, ints, longs = "*float32", ("int32",) * 6, ("int64",) * 8
-    tail = (*longs, "int64", "int64", *("int32",) * 6, "float32", "int32")
+    dropout = ("float32", "int32", "int64", "int32", "float32")
+    tail = (*longs, "int64", "int64", *("int32",) * 6, *dropout)
     for dtype, kind in KINDS:
         x = f"*{dtype}"
         masks = [(NO_MASK, x), (BLOCKING, "*int8"), *((ADDED, m) for m in dict.fromkeys((x, stat)))]
+        ways = [(wide, masking, mask, False, x) for wide in (True, False) for masking, mask in masks]
+        ways.append((True, NO_MASK, x, True, "*int64"))  # others that drop weights are compiled when they are met
         for block_d in SIZES:
+            for wide, masking, mask, drops, state in ways:
+                types = (x, stat, x, x, x, mask, state, *ints, *longs, *("int32",) * 5, *dropout)
+                found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, wide, True))
+                inputs = (x, x, x, x, mask, stat, stat, state)
+                for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
+                    kernel = _kernel(name, masking, drops, kind, block_d)
+                    found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
             for wide in (True, False):
-                for masking, mask in masks:
-                    types = (x, stat, x, x, x, mask, *ints, *longs, *("int32",) * 5, "float32", "int32")
-                    found.append(Variant(_kernel("attention", masking, kind, block_d), types, wide, True))
-                    inputs = (x, x, x, x, mask, stat, stat)
-                    for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
-                        kernel = _kernel(name, masking, kind, block_d)
-                        found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
                 sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
                 found.append(Variant(_row_sums(block_d), sums, wide))
         for mask in dict.fromkeys((x, stat)):
-            scores = (mask, x, x, x, x, mask, stat, stat, "int32", *ints, *("int32",) * 4, *tail)
-            found += [Variant(_mask_kernel(kind), scores, wide, True) for wide in (True, False)]
+            scores = (mask, x, x, x, x, mask, stat, stat, x, *("int32",) * 5, *ints, *tail)
+            found += [Variant(_mask_kernel(kind, False), scores, wide, True) for wide in (True, False)]
     return found
 
 

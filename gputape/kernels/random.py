@@ -9,7 +9,7 @@ import numpy as np
 
 from ..aval import Aval
 from ..backend import scratch
-from ..ops.random import BITS, threshold
+from ..ops.random import BITS, keep_factor, threshold
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
@@ -38,7 +38,7 @@ def random_bernoulli(rt: Any, y: Any, state: Any, *, shape: tuple[int, ...], p: 
 
 def dropout_mask(rt: Any, y: Any, state: Any, *, shape: tuple[int, ...], p: float, offset: int, dtype: str) -> None:
     need_kernel("dropout_mask", y)
-    _launch(rt, CHOICE, y, state, offset, threshold(p), 0.0, 1 / (1 - p) if p < 1 else 0.0)
+    _launch(rt, CHOICE, y, state, offset, threshold(p), 0.0, keep_factor(p))
 
 
 @scratch(lambda state, *, n, offset: [Aval((n,), "int64")])

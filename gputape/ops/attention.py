@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .matmul import transpose
+from .random import STATE, check_p, check_state
 
 INF = float("inf")
 LOWEST = {"float16": -65504.0, "bfloat16": -3e38, "float32": -3e38, "float64": -1e308}
@@ -33,7 +34,16 @@ def _canon(query: Aval, *others: Aval | None, scale: float | None, **attrs: Any)
 
 
 def _rule(
-    query: Aval, key: Aval, value: Aval, attn_mask: Aval | None, *, is_causal: bool, scale: float
+    query: Aval,
+    key: Aval,
+    value: Aval,
+    attn_mask: Aval | None,
+    state: Aval | None,
+    *,
+    is_causal: bool,
+    scale: float,
+    dropout_p: float,
+    offset: int,
 ) -> tuple[Aval, Aval]:
     need_float("attention", query=query)
     need_same_dtype("attention", query=query, key=key, value=value)
@@ -51,14 +61,30 @@ def _rule(
     full = (b, h, n, s)
     if attn_mask is not None and (attn_mask.ndim != 4 or any(m not in (1, k) for m, k in zip(attn_mask.shape, full))):
         raise ShapeError(f"attention: attn_mask {attn_mask.shape} does not broadcast to {full}. Give each size or 1.")
+    check_p("attention", dropout_p)
+    if state is not None:
+        check_state("attention", state, offset)
+    elif dropout_p > 0:
+        raise ArgumentError(f"attention: dropout_p={dropout_p} needs the generator's state. Pass state and offset.")
     stat = "float64" if query.dtype == "float64" else "float32"
     return query.with_shape((b, h, n, value.shape[3])), Aval((b, h, n), stat)
 
 
-def _vjp(
-    F: Any, at: At, grads: Any, query: Any, key: Any, value: Any, attn_mask: Any, y: Any, lse: Any
-) -> tuple[Any, ...]:
-    return F.attention_bwd(grads[0], query, key, value, attn_mask, y, lse, **at.attrs, needs=at.needs)
+def _vjp(F: Any, at: At, grads: Any, *saved: Any) -> tuple[Any, ...]:
+    return *F.attention_bwd(grads[0], *saved, **at.attrs, needs=at.needs[:4]), None
+
+
+def _batch(arrays: int) -> Any:
+    """Which axis is the batch's. The words that dropout takes for a sample depend on how many come before it."""
+    axes: list[int | None] = [0] * arrays
+    axes[4 if arrays == 7 else 7] = None  # the generator's state
+    return lambda *, dropout_p, **attrs: "none" if dropout_p > 0 else tuple(axes)
+
+
+def words_of(query: Aval, key: Aval) -> tuple[int, int, int, int]:
+    """The shape of the words that dropout takes: one for each weight, and a row begins with a fresh four of them."""
+    b, h, n, _ = query.shape
+    return b, h, n, (key.shape[2] + 3) // 4 * 4
 
 
 MASK = t(1, 1, 5, 7, dtype="bool", fill="bool")
@@ -92,6 +118,13 @@ SAMPLES = (
     Sample(*(t(1, 2, 5, 4, dtype="float64") for _ in range(3)), t(1, 1, 5, 5)),
     Sample(*(t(2, 2, 17, 16, dtype="bfloat16") for _ in range(3)), is_causal=True, grad_=False),
     Sample(*(t(1, 2, 5, 4, fill="uniform", low=-300, high=300) for _ in range(3)), grad_=False, why_="huge scores"),
+    Sample(*(t(2, 2, 5, 4) for _ in range(3)), None, STATE, dropout_p=0.4, why_="rows of words are padded"),
+    Sample(t(2, 4, 3, 3), t(2, 2, 8, 3), t(2, 2, 8, 5), None, STATE, dropout_p=0.3, offset=1, is_causal=True),
+    Sample(t(2, 2, 3, 4), t(2, 2, 3, 4), t(2, 2, 3, 4), BIAS, STATE, dropout_p=0.5, offset=2),
+    Sample(t(2, 2, 3, 4), t(2, 2, 3, 4), t(2, 2, 3, 4), ROWS, STATE, dropout_p=0.5),
+    Sample(t(1, 2, 3, 4), t(1, 2, 5, 4), t(1, 2, 5, 4), None, STATE, dropout_p=1.0, why_="all weights dropped"),
+    Sample(*(t(1, 1, 3, 4, dtype="float64") for _ in range(3)), None, STATE, dropout_p=0.25),
+    Sample(t(2, 1, 3, 4), t(2, 1, 0, 4), t(2, 1, 0, 4), None, STATE, dropout_p=0.5),
 )
 GPT = t(16, 4, 64, 32)
 LONG = t(4, 16, 2048, 64)
@@ -106,22 +139,28 @@ register(
     scores. is_causal: query i attends keys 0 to i. A query that may attend nothing (all False, all -inf, S = 0) gives
     zeros and zero gradients. lse (B, H, L), float32 (float64 for float64), is the logarithm of Σ exp(scores), and the
     lowest finite number for such a query, so that exp(score - lse) is 0 there.
+    dropout_p: the weights are multiplied by `dropout_mask` of shape (B, H, L, S'), S' being S rounded up to a multiple
+    of 4: weight (b, h, i, j) reads word ((b·H + h)·L + i)·S' + j from counter + offset on. `state` is needed for it.
     """,
-    signature="query, key, value, attn_mask=None, is_causal=False, scale=None",
+    signature="query, key, value, attn_mask=None, state=None, is_causal=False, scale=None, dropout_p=0.0, offset=0",
     precision="narrow",
-    inputs=("query", "key", "value", "attn_mask"),
+    inputs=("query", "key", "value", "attn_mask", "state"),
     outputs=("y", "lse"),
     canon=_canon,
     rule=_rule,
     vjp=_vjp,
-    saves=("query", "key", "value", "attn_mask", "y", "lse"),
-    batch=(0,) * 6,
+    saves=("query", "key", "value", "attn_mask", "y", "lse", "state"),
+    batch=_batch(7),
     samples=SAMPLES,
     errors=(
         Bad(ShapeError, "four axes", t(5, 4), t(7, 4), t(7, 4)),
         Bad(ShapeError, "do not fit", t(2, 3, 5, 4), t(2, 3, 7, 3), t(2, 3, 7, 4)),
         Bad(ShapeError, "do not fit", t(2, 3, 5, 4), t(2, 2, 7, 4), t(2, 2, 7, 4)),
         Bad(ShapeError, "does not broadcast", t(2, 3, 5, 4), t(2, 3, 7, 4), t(2, 3, 7, 4), t(5, 7)),
+        Bad(ArgumentError, "needs the generator's state", *(t(1, 1, 2, 2) for _ in range(3)), dropout_p=0.1),
+        Bad(ArgumentError, "p=1.5 is not a probability", *(t(1, 1, 2, 2) for _ in range(3)), dropout_p=1.5),
+        Bad(DTypeError, "seed, counter", *(t(1, 1, 2, 2) for _ in range(3)), None, t(2), dropout_p=0.1),
+        Bad(ArgumentError, "offset=-1", *(t(1, 1, 2, 2) for _ in range(3)), None, STATE, dropout_p=0.1, offset=-1),
     ),
     perf=(
         Perf(GPT, GPT, GPT, is_causal=True, flops_=4 * 64 * 64 * 64 * 32, name_="gpt"),
@@ -148,10 +187,10 @@ def _bwd_rule(
     attn_mask: Aval | None,
     y: Aval,
     lse: Aval,
+    state: Aval | None,
     *,
-    is_causal: bool,
-    scale: float,
     needs: tuple[bool, ...],
+    **attrs: Any,
 ) -> tuple[Aval | None, ...]:
     made = (query, key, value, attn_mask if attn_mask is not None and attn_mask.is_float else None)
     return tuple(a if need else None for a, need in zip(made, needs, strict=True))
@@ -202,36 +241,43 @@ def _total(F: Any, a: Any, b: Any) -> Any:
 
 
 def _bwd_vjp(
-    F: Any, at: At, grads: Any, dy: Any, query: Any, key: Any, value: Any, attn_mask: Any, y: Any, lse: Any
+    F: Any, at: At, grads: Any, dy: Any, query: Any, key: Any, value: Any, attn_mask: Any, y: Any, lse: Any, state: Any
 ) -> tuple[Any, ...]:
-    """Derivatives of the gradient. With P the weights, every product per group of heads, and D = Σ over keys:
+    """Derivatives of the gradient. With P the weights, every product per group of heads, M the mask of dropout, and
+    D = Σ over keys:
 
-    dv = Pᵀ·dy, dp = dy·vᵀ, ds = P∘(dp - D(dp∘P)), dq = scale·ds·k, dk = scale·dsᵀ·q, dmask = ds. `a, b, c, e` are the
-    cotangents of dq, dk, dv, dmask; those of ds, dp, P and the scores follow from the last to the first. `y` and `lse`
-    are functions of the other inputs, and the result here is the whole derivative, so they get none.
+    dv = (M∘P)ᵀ·dy, dp = M∘(dy·vᵀ), ds = P∘(dp - D(dp∘P)), dq = scale·ds·k, dk = scale·dsᵀ·q, dmask = ds. `a, b, c, e`
+    are the cotangents of dq, dk, dv, dmask; those of ds, dp, P and the scores follow from the last to the first. `y`
+    and `lse` are functions of the other inputs, and the result here is the whole derivative, so they get none.
     """
     a, b, c, e = grads
-    scale, dtype = at.attrs["scale"], at.ins[1].dtype
+    scale, p_drop, dtype = at.attrs["scale"], at.attrs["dropout_p"], at.ins[1].dtype
     shapes: list[Any] = [None if i is None else i.shape for i in at.ins]
     mm = lambda x, z: None if x is None or z is None else F.mm_nd(x, z)  # noqa: E731 - absent cotangents
     mt = lambda x: None if x is None else transpose(F, x)  # noqa: E731
     scaled = lambda x: None if x is None else F.scale(x, scale)  # noqa: E731
     p = _grouped(F, probabilities(F, query, key, attn_mask, at.attrs["is_causal"], scale), key)
+    dropped = lambda x: x  # noqa: E731
+    if p_drop > 0:
+        shape = words_of(at.ins[1], at.ins[2])
+        kept = F.dropout_mask(state, shape, p_drop, at.attrs["offset"], dtype)
+        kept = _grouped(F, F.narrow(kept, 3, 0, at.ins[2].shape[2]), key)
+        dropped = lambda x: None if x is None else F.mul(x, kept)  # noqa: E731
     fold = lambda x: None if x is None else _grouped(F, x, key)  # noqa: E731
     q, dy, a = fold(query), fold(dy), fold(a)
     k, v, b, c = (None if x is None else _per_group(F, x) for x in (key, value, b, c))
     e = None if e is None else _cast(F, fold(e), dtype)
 
-    dp = F.mm_nd(dy, mt(v))
+    dp = dropped(F.mm_nd(dy, mt(v)))
     ds = F.softmax_bwd(dp, p, dim=-1)
     to_ds = _total(F, scaled(_total(F, mm(a, mt(k)), mm(q, mt(b)))), e)
-    to_p, to_dp = mm(dy, mt(c)), None
+    to_p, to_product = dropped(mm(dy, mt(c))), None
     if to_ds is not None:
         shape = F.aval(p).shape
         to_ds = to_ds if F.aval(to_ds).shape == shape else F.expand(to_ds, shape)
         sums = [F.sum(F.mul(x, p), dim=-1, keepdim=True) for x in (dp, to_ds)]
         to_p = _total(F, to_p, F.sub(F.mul(to_ds, F.sub(dp, sums[0])), F.mul(dp, sums[1])))
-        to_dp = F.softmax_bwd(to_ds, p, dim=-1)
+        to_product = dropped(F.softmax_bwd(to_ds, p, dim=-1))
     to_scores = F.softmax_bwd(to_p, p, dim=-1)
 
     def back(x: Any, i: int) -> Any:
@@ -247,12 +293,12 @@ def _bwd_vjp(
         dmask = F.reshape(to_scores, (*shapes[1][:3], shapes[2][2]))
         dmask = _cast(F, dmask if F.aval(dmask).shape == shapes[4] else F.sum_to(dmask, shapes[4]), at.ins[4].dtype)
     makers = (
-        lambda: back(_total(F, mm(p, c), mm(to_dp, v)), 0),
+        lambda: back(_total(F, mm(dropped(p), c), mm(to_product, v)), 0),
         lambda: back(scaled(_total(F, mm(to_scores, k), mm(ds, b))), 1),
         lambda: back(scaled(_total(F, mm(mt(to_scores), q), mm(mt(ds), a))), 2),
-        lambda: back(mm(mt(to_dp), dy), 3),
+        lambda: back(mm(mt(to_product), dy), 3),
     )
-    return (*(make() if need else None for make, need in zip(makers, at.needs)), dmask, None, None)
+    return (*(make() if need else None for make, need in zip(makers, at.needs)), dmask, None, None, None)
 
 
 register(
@@ -262,16 +308,17 @@ register(
     `y` and `lse` are attention's results; the weights are computed again from them. `needs` says which of the four are
     wanted; the others are None.
     """,
-    signature="dy, query, key, value, attn_mask, y, lse, is_causal=False, scale=None, needs=(True, True, True, True)",
+    signature="dy, query, key, value, attn_mask, y, lse, state=None, is_causal=False, scale=None, dropout_p=0.0, "
+    "offset=0, needs=(True, True, True, True)",
     precision="narrow",
-    inputs=("dy", "query", "key", "value", "attn_mask", "y", "lse"),
+    inputs=("dy", "query", "key", "value", "attn_mask", "y", "lse", "state"),
     outputs=("dquery", "dkey", "dvalue", "dmask"),
     returns=4,
     canon=_bwd_canon,
     rule=_bwd_rule,
     vjp=_bwd_vjp,
-    saves=("dy", "query", "key", "value", "attn_mask", "y", "lse"),
-    batch=(0,) * 11,
+    saves=("dy", "query", "key", "value", "attn_mask", "y", "lse", "state"),
+    batch=_batch(12),
     perf=(
         Perf(GPT, GPT, GPT, GPT, None, GPT, t(16, 4, 64), is_causal=True, flops_=10 * 64 * 64 * 64 * 32, name_="gpt"),
         Perf(

@@ -37,7 +37,8 @@ def _canon(name: str) -> Any:
     return canon
 
 
-def _check(name: str, state: Aval, offset: int, dtype: str = "float32") -> None:
+def check_state(name: str, state: Aval, offset: int, dtype: str = "float32") -> None:
+    """Raise an error unless `state` is a generator's state and `offset` a number of words."""
     if state.dtype != "int64" or state.shape != (2,):
         raise DTypeError(f"{name}: the state is {state}, not int64 (seed, counter). Take it from a gt.Generator.")
     if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
@@ -76,7 +77,7 @@ DTYPE_ERRORS = (Bad(DTypeError, "not floating point", STATE, shape=(2,), dtype="
 
 
 def _bits_rule(state: Aval, *, shape: tuple[int, ...], offset: int) -> Aval:
-    _check("random_bits", state, offset)
+    check_state("random_bits", state, offset)
     return Aval(shape, "int64")
 
 
@@ -96,7 +97,7 @@ register(
 
 def _float_rule(name: str) -> Any:
     def rule(state: Aval, *, shape: tuple[int, ...], dtype: str, offset: int) -> Aval:
-        _check(name, state, offset, dtype)
+        check_state(name, state, offset, dtype)
         return Aval(shape, dtype)
 
     return rule
@@ -140,7 +141,7 @@ register(
 
 def _mask_rule(name: str) -> Any:
     def rule(state: Aval, *, shape: tuple[int, ...], p: float, offset: int, dtype: str) -> Aval:
-        _check(name, state, offset, dtype)
+        check_state(name, state, offset, dtype)
         check_p(name, p)
         return Aval(shape, dtype)
 
@@ -150,6 +151,11 @@ def _mask_rule(name: str) -> Any:
 def threshold(p: float) -> int:
     """The number k for which `uniform < p` says `top 24 bits of the word < k`."""
     return math.ceil(p * 2**24)
+
+
+def keep_factor(p: float) -> float:
+    """What dropout multiplies the elements it keeps by: 1/(1-p), and 0 where it keeps none."""
+    return 1 / (1 - p) if p < 1 else 0.0
 
 
 for _name, _formula in (
@@ -182,7 +188,7 @@ for _name, _formula in (
 def _permutation_rule(state: Aval, *, n: int, offset: int) -> Aval:
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ArgumentError(f"random_permutation: n={n!r} must be an integer of 0 or more. Pass how many to permute.")
-    _check("random_permutation", state, offset)
+    check_state("random_permutation", state, offset)
     return Aval((n,), "int64")
 
 

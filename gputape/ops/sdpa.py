@@ -9,7 +9,7 @@ from ..aval import Aval, broadcast_shapes, need_float, need_same_dtype
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
-from .attention import BIAS, GPT, check_mask_dtype, default_scale, probabilities
+from .attention import BIAS, GPT, check_mask_dtype, default_scale, words_of
 
 SDPA = "scaled_dot_product_attention"
 
@@ -108,13 +108,11 @@ def _sdpa(
     if attn_mask is not None:
         attn_mask = _four_axes(F, attn_mask, lead, is_mask=True)
     scale = default_scale(q) if scale is None else float(scale)
-    if dropout_p == 0:
-        y = F.attention(query, key, value, attn_mask, is_causal=is_causal, scale=scale)
-    else:
-        p = F.dropout(probabilities(F, query, key, attn_mask, is_causal, scale), dropout_p)
-        b, g, s, width = F.aval(value).shape
-        p = F.reshape(p, (b, g, F.aval(p).shape[1] // max(g, 1), q.shape[-2], s))
-        y = F.mm_nd(p, F.reshape(value, (b, g, 1, s, width)))
+    state, offset = None, 0
+    if dropout_p > 0:
+        state, offset = F.rng(math.prod(words_of(F.aval(query), F.aval(key))))
+    options = {"is_causal": is_causal, "scale": scale, "dropout_p": float(dropout_p), "offset": offset}
+    y = F.attention(query, key, value, attn_mask, state, **options)
     return y if F.aval(y).shape == shape else F.reshape(y, shape)
 
 
@@ -128,7 +126,8 @@ register(
 
     Leading axes broadcast; scale defaults to 1/√E. attn_mask broadcasts to (…, L, S): bool (True = may attend) or added
     to the scores, with a gradient if it needs one. is_causal: query i attends keys 0 to i. enable_gqa: each key head
-    serves as many query heads in a row as there are more of them. dropout_p is applied to the weights, always.
+    serves as many query heads in a row as there are more of them. dropout_p is applied to the weights, always; it takes
+    a word of the generator for each, a row of S rounded up to a multiple of 4.
     As torch.nn.functional.scaled_dot_product_attention, but a query that may attend nothing (all False, or all -inf)
     gives zeros and zero gradients whatever the mask's dtype, as on the original API page.
     """,

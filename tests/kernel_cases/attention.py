@@ -3,6 +3,7 @@
 from gputape.samples import Sample, t
 
 INF = float("inf")
+STATE = t(2, dtype="int64", fill=(-5, 2**34 + 2))
 
 
 def _heads(b, h, g, n, s, e, v, *mask, **options):
@@ -18,6 +19,8 @@ EDGES = {
         _heads(1, 1, 1, 35, 70, 16, 16, t(1, 1, 35, 70, dtype="bool", fill="bool"), is_causal=True),
         _heads(2, 2, 1, 35, 34, 16, 8, t(1, 2, 1, 34)),
         _heads(2, 2, 2, 35, 34, 16, 8, t(2, 1, 35, 1)),
+        _heads(1, 2, 1, 35, 70, 16, 16, None, STATE, is_causal=True, dropout_p=0.3, offset=1),
+        _heads(2, 2, 2, 18, 34, 64, 40, t(2, 1, 18, 34), STATE, dropout_p=0.3),
         _heads(1, 1, 1, 3, 40, 8, 8, t(1, 1, 3, 40, fill=((-INF,), (0.0,), (-INF,))), grad_=False),
     ],
 }

@@ -1,0 +1,408 @@
+"""Device code of attention's gradient. The weights are computed again from the logarithms of their sums.
+
+With P the weights, M what dropout makes of a 1, D = Σ over keys and δ = D(dP∘P) = Σ dy · y:
+dP = M∘(dy · vᵀ), dS = P∘(dP - δ), dq = dS · k, dk = dSᵀ · q, dv = (M∘P)ᵀ · dy. Arrays are as in the forward pass.
+"""
+
+import triton
+import triton.language as tl
+
+import gputape.kernels.triton._attention as tile
+
+
+@triton.jit
+def attention_bwd_rows(
+    delta_ptr,  # out (rows) float32: Σ dy · y
+    dy_ptr,  # in (B, H, L, V)
+    y_ptr,  # in (B, H, L, V) contiguous
+    rows,  # B · H · L
+    H,
+    L,
+    V,
+    dy_batch,  # 64-bit strides
+    dy_head,
+    dy_step,
+    BLOCK_M: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    d = tl.arange(0, BLOCK_D)
+    inside = (row < rows)[:, None] & (d < V)[None, :]
+    start = row // L // H * dy_batch + row // L % H * dy_head + row % L * dy_step
+    dy = tl.load(dy_ptr + start[:, None] + d[None, :], mask=inside, other=0.0).to(tl.float32)
+    y = tl.load(y_ptr + row[:, None] * V + d[None, :], mask=inside, other=0.0).to(tl.float32)
+    tl.store(delta_ptr + row, tl.sum(dy * y, axis=1), mask=row < rows)
+
+
+@triton.jit
+def _statistics(lse_ptr, delta_ptr, left, BLOCK: tl.constexpr):
+    """(lse in units of log 2, δ) of BLOCK queries; 0 for lse where nothing is attended: all scores are -inf there."""
+    m = tl.arange(0, BLOCK)
+    lse = tl.load(lse_ptr + m, mask=m < left, other=0.0)
+    delta = tl.load(delta_ptr + m, mask=m < left, other=0.0)
+    return tl.where(lse < -3.4e38, 0.0, lse * 1.4426950408889634), delta
+
+
+@triton.jit
+def _query_gradient(
+    total,
+    q,
+    dy,
+    lse,
+    delta,
+    queries,
+    cotangents,
+    keys,
+    values,
+    mask,
+    dropout,
+    factor,
+    start,
+    stop,
+    first_m,
+    L,
+    S,
+    scale,
+    causal,
+    CHECK: tl.constexpr,
+    MASK: tl.constexpr,
+    DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The keys from `start` to `stop` for one tile of queries; CHECK where some of them may not be seen."""
+    m = tl.arange(0, BLOCK_M)[:, None]
+    n = tl.arange(0, BLOCK_N)[None, :]
+    for first in range(start, stop, BLOCK_N):
+        k_rows = tile.below(keys, first)
+        v_rows = tile.below(values, first)
+        k = tile.read(k_rows, BLOCK_N, BLOCK_D)
+        s = tile.product(q, queries, k_rows, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK) * scale
+        dp = tile.product(dy, cotangents, v_rows, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK)
+        s = tile.masked(s, mask, m, n, first_m, first, L, S, causal, CHECK, MASK)
+        if DROPOUT:
+            dp = tl.where(tile.kept(dropout, first_m, first, S, BLOCK_M, BLOCK_N), dp * factor, 0.0)
+        ds = tl.exp2(s - lse[:, None]) * (dp - delta[:, None])
+        total = tl.dot(ds.to(k.dtype), k, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
+def attention_bwd_query(
+    dq_ptr,  # out (B, H, L, E) contiguous
+    dy_ptr,  # in (B, H, L, V)
+    q_ptr,  # in (B, H, L, E)
+    k_ptr,  # in (B, H / group, S, E)
+    v_ptr,  # in (B, H / group, S, V)
+    mask_ptr,  # in, broadcasts to (B, H, L, S), as in the forward pass
+    lse_ptr,  # in (B, H, L) float32
+    delta_ptr,  # in (B, H, L) float32: Σ dy · y
+    state_ptr,  # this and all that follows as in the forward pass
+    H,
+    group,
+    L,
+    S,
+    E,
+    V,
+    dy_batch,
+    dy_head,
+    q_batch,
+    q_head,
+    k_batch,
+    k_head,
+    v_batch,
+    v_head,
+    mask_batch,
+    mask_head,
+    dy_step,
+    q_step,
+    k_step,
+    v_step,
+    mask_row,
+    mask_col,
+    scale,
+    causal,
+    offset,
+    threshold,
+    factor,
+    MASK: tl.constexpr,
+    DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    tiles = tl.cdiv(L, BLOCK_M)
+    first_m = (tiles - 1 - tl.program_id(0) % tiles) * BLOCK_M
+    head = tl.program_id(0) // tiles % H
+    batch = (tl.program_id(0) // tiles // H).to(tl.int64)
+    row = (batch * H + head) * L
+    queries = tile.below((q_ptr + batch * q_batch + head * q_head, L, E, q_step), first_m)
+    cotangents = tile.below((dy_ptr + batch * dy_batch + head * dy_head, L, V, dy_step), first_m)
+    keys = (k_ptr + batch * k_batch + head // group * k_head, S, E, k_step)
+    values = (v_ptr + batch * v_batch + head // group * v_head, S, V, v_step)
+    mask = (mask_ptr + batch * mask_batch + head * mask_head, mask_row, mask_col)
+    dropout = (state_ptr, offset, threshold, row)
+
+    q = tile.read(queries, BLOCK_M, BLOCK_D)
+    dy = tile.read(cotangents, BLOCK_M, BLOCK_D)
+    row += first_m
+    lse, delta = _statistics(lse_ptr + row, delta_ptr + row, L - first_m, BLOCK_M)
+    total = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
+    middle, stop = tile.whole_tiles(first_m, S, causal, BLOCK_M, BLOCK_N, MASK)
+    if MASK == 0:
+        total = _query_gradient(
+            total, q, dy, lse, delta, queries, cotangents, keys, values, mask, dropout, factor, 0, middle, first_m, L,
+            S, scale, causal, False, MASK, DROPOUT, PRECISION, BLOCK_M, BLOCK_N, BLOCK_D, CHUNK,
+        )  # fmt: skip
+    total = _query_gradient(
+        total, q, dy, lse, delta, queries, cotangents, keys, values, mask, dropout, factor, middle, stop, first_m, L,
+        S, scale, causal, True, MASK, DROPOUT, PRECISION, BLOCK_M, BLOCK_N, BLOCK_D, CHUNK,
+    )  # fmt: skip
+    tile.write(dq_ptr + row * E, total * (scale * 0.6931471805599453), L - first_m, E)
+
+
+@triton.jit
+def _key_gradient(
+    carry,
+    k,
+    v,
+    keys,
+    values,
+    queries,
+    cotangents,
+    lse_ptr,
+    delta_ptr,
+    mask,
+    dropout,
+    factor,
+    start,
+    stop,
+    first_n,
+    L,
+    S,
+    scale,
+    causal,
+    CHECK: tl.constexpr,
+    MASK: tl.constexpr,
+    DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """The queries from `start` to `stop` for one tile of keys, keys down and queries across; CHECK on the diagonal of a
+    causal call."""
+    dk, dv = carry
+    m = tl.arange(0, BLOCK_M)[None, :]
+    n = tl.arange(0, BLOCK_N)[:, None]
+    for first in range(start, stop, BLOCK_M):
+        q_rows = tile.below(queries, first)
+        dy_rows = tile.below(cotangents, first)
+        q = tile.read(q_rows, BLOCK_M, BLOCK_D)
+        dy = tile.read(dy_rows, BLOCK_M, BLOCK_D)
+        lse, delta = _statistics(lse_ptr + first, delta_ptr + first, L - first, BLOCK_M)
+        s = tile.product(k, keys, q_rows, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK) * scale
+        dp = tile.product(v, values, dy_rows, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK)
+        s = tile.masked(s, mask, m, n, first, first_n, L, S, causal, CHECK, MASK)
+        p = tl.exp2(s - lse[None, :])
+        weight = p
+        if DROPOUT:
+            kept = tl.trans(tile.kept(dropout, first, first_n, S, BLOCK_M, BLOCK_N))
+            weight = tl.where(kept, p, 0.0)
+            dp = tl.where(kept, dp * factor, 0.0)
+        dv = tl.dot(weight.to(dy.dtype), dy, dv, input_precision=PRECISION)
+        ds = p * (dp - delta[None, :])
+        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+    return dk, dv
+
+
+@triton.jit
+def attention_bwd_key(
+    dk_ptr,  # out (B, H / group, S, E) contiguous
+    dv_ptr,  # out (B, H / group, S, V) contiguous
+    dy_ptr,  # this and all that follows as in attention_bwd_query
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    mask_ptr,
+    lse_ptr,
+    delta_ptr,
+    state_ptr,
+    H,
+    group,
+    L,
+    S,
+    E,
+    V,
+    dy_batch,
+    dy_head,
+    q_batch,
+    q_head,
+    k_batch,
+    k_head,
+    v_batch,
+    v_head,
+    mask_batch,
+    mask_head,
+    dy_step,
+    q_step,
+    k_step,
+    v_step,
+    mask_row,
+    mask_col,
+    scale,
+    causal,
+    offset,
+    threshold,
+    factor,
+    MASK: tl.constexpr,
+    DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    tiles = tl.cdiv(S, BLOCK_N)
+    first_n = tl.program_id(0) % tiles * BLOCK_N
+    key_heads = H // group
+    key_head = tl.program_id(0) // tiles % key_heads
+    batch = (tl.program_id(0) // tiles // key_heads).to(tl.int64)
+    keys = tile.below((k_ptr + batch * k_batch + key_head * k_head, S, E, k_step), first_n)
+    values = tile.below((v_ptr + batch * v_batch + key_head * v_head, S, V, v_step), first_n)
+    k = tile.read(keys, BLOCK_N, BLOCK_D)
+    v = tile.read(values, BLOCK_N, BLOCK_D)
+    dk = tl.zeros((BLOCK_N, BLOCK_D), dtype=tl.float32)
+    dv = tl.zeros((BLOCK_N, BLOCK_D), dtype=tl.float32)
+    carry = (dk, dv)
+    # The tiles of queries that see some of these keys, then (without a mask) those that see all.
+    start = tl.where(causal != 0, first_n // BLOCK_M * BLOCK_M, 0)
+    middle = L
+    if MASK == 0:
+        middle = tl.where(causal != 0, tl.minimum(tl.cdiv(first_n + BLOCK_N, BLOCK_M) * BLOCK_M, L), 0)
+    for k_in_group in range(0, group):
+        head = key_head * group + k_in_group
+        row = (batch * H + head) * L
+        queries = (q_ptr + batch * q_batch + head * q_head, L, E, q_step)
+        cotangents = (dy_ptr + batch * dy_batch + head * dy_head, L, V, dy_step)
+        mask = (mask_ptr + batch * mask_batch + head * mask_head, mask_row, mask_col)
+        dropout = (state_ptr, offset, threshold, row)
+        carry = _key_gradient(
+            carry, k, v, keys, values, queries, cotangents, lse_ptr + row, delta_ptr + row, mask, dropout, factor,
+            start, middle, first_n, L, S, scale, causal, True, MASK, DROPOUT, PRECISION, BLOCK_M, BLOCK_N, BLOCK_D,
+            CHUNK,
+        )  # fmt: skip
+        if MASK == 0:
+            carry = _key_gradient(
+                carry, k, v, keys, values, queries, cotangents, lse_ptr + row, delta_ptr + row, mask, dropout, factor,
+                tl.maximum(middle, start), L, first_n, L, S, scale, causal, False, MASK, DROPOUT, PRECISION, BLOCK_M,
+                BLOCK_N, BLOCK_D, CHUNK,
+            )  # fmt: skip
+    dk, dv = carry
+    if DROPOUT:
+        dv *= factor
+    row = (batch * key_heads + key_head) * S + first_n
+    tile.write(dk_ptr + row * E, dk * (scale * 0.6931471805599453), S - first_n, E)
+    tile.write(dv_ptr + row * V, dv, S - first_n, V)
+
+
+@triton.jit
+def attention_bwd_mask(
+    dmask_ptr,  # out (mask_b, mask_h, mask_l, mask_s) contiguous: gradient of the mask that is added
+    dy_ptr,  # this and all that follows as in attention_bwd_query
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    mask_ptr,
+    lse_ptr,
+    delta_ptr,
+    state_ptr,
+    B,
+    mask_b,  # sizes of the mask's axes, each that of the scores or 1
+    mask_h,
+    mask_l,
+    mask_s,
+    H,
+    group,
+    L,
+    S,
+    E,
+    V,
+    dy_batch,
+    dy_head,
+    q_batch,
+    q_head,
+    k_batch,
+    k_head,
+    v_batch,
+    v_head,
+    mask_batch,
+    mask_head,
+    dy_step,
+    q_step,
+    k_step,
+    v_step,
+    mask_row,
+    mask_col,
+    scale,
+    causal,
+    offset,
+    threshold,
+    factor,
+    DROPOUT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """One program per tile of the mask sums the gradients of the scores that the tile was added to, one after the
+    other; an axis of size 1 is a tile that meets all the tiles of scores along it."""
+    tiles_m = tl.cdiv(mask_l, BLOCK_M)
+    tiles_n = tl.cdiv(mask_s, BLOCK_N)
+    number = tl.program_id(0)
+    tile_n = number % tiles_n
+    tile_m = number // tiles_n % tiles_m
+    own_head = number // tiles_n // tiles_m % mask_h
+    own_batch = number // tiles_n // tiles_m // mask_h
+    m = tl.arange(0, BLOCK_M)[:, None]
+    n = tl.arange(0, BLOCK_N)[None, :]
+    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    heads = H // mask_h
+    rounds_m = tl.where(mask_l == L, 1, tl.cdiv(L, BLOCK_M))
+    rounds_n = tl.where(mask_s == S, 1, tl.cdiv(S, BLOCK_N))
+    rounds = B // mask_b * heads * rounds_m * rounds_n
+    for k_round in range(0, rounds):
+        first_n = (tile_n + k_round % rounds_n) * BLOCK_N
+        first_m = (tile_m + k_round // rounds_n % rounds_m) * BLOCK_M
+        head = own_head + k_round // rounds_n // rounds_m % heads
+        batch = (own_batch + k_round // rounds_n // rounds_m // heads).to(tl.int64)
+        row = (batch * H + head) * L
+        queries = tile.below((q_ptr + batch * q_batch + head * q_head, L, E, q_step), first_m)
+        cotangents = tile.below((dy_ptr + batch * dy_batch + head * dy_head, L, V, dy_step), first_m)
+        keys = tile.below((k_ptr + batch * k_batch + head // group * k_head, S, E, k_step), first_n)
+        values = tile.below((v_ptr + batch * v_batch + head // group * v_head, S, V, v_step), first_n)
+        mask = (mask_ptr + batch * mask_batch + head * mask_head, mask_row, mask_col)
+        lse, delta = _statistics(lse_ptr + row + first_m, delta_ptr + row + first_m, L - first_m, BLOCK_M)
+        s = tile.product(total, queries, keys, BLOCK_M, BLOCK_N, CHUNK, PRECISION, CHUNK) * scale
+        dp = tile.product(total, cotangents, values, BLOCK_M, BLOCK_N, CHUNK, PRECISION, CHUNK)
+        s = tile.masked(s, mask, m, n, first_m, first_n, L, S, causal, True, 2)
+        if DROPOUT:
+            dropout = (state_ptr, offset, threshold, row)
+            dp = tl.where(tile.kept(dropout, first_m, first_n, S, BLOCK_M, BLOCK_N), dp * factor, 0.0)
+        s = tl.where(m < L - first_m, s, float("-inf"))
+        total += tl.exp2(s - lse[:, None]) * (dp - delta[:, None])
+    if mask_l != L:
+        total = tl.sum(total, axis=0, keep_dims=True) + tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    if mask_s != S:
+        total = tl.sum(total, axis=1, keep_dims=True) + tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    to_m = tile_m * BLOCK_M + m
+    to_n = tile_n * BLOCK_N + n
+    row = (own_batch.to(tl.int64) * mask_h + own_head) * mask_l + to_m
+    inside = (to_m < mask_l) & (to_n < mask_s)
+    tl.store(dmask_ptr + row * mask_s + to_n, total.to(dmask_ptr.dtype.element_ty), mask=inside)
