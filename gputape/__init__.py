@@ -8,7 +8,7 @@ from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
 from .anomaly import detect_anomaly
 from .arrays import asnumpy
-from .backend import device, synchronize
+from .backend import device, register_body, synchronize
 from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
@@ -20,6 +20,7 @@ from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
 from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find
 from .registry import ops as _ops
+from .registry import register
 from .remat import checkpoint
 from .tape import Tape
 from .tapem import Err, Ok, TapeM, do

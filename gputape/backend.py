@@ -25,8 +25,8 @@ from .arrays import as_array as as_array
 from .arrays import asnumpy as asnumpy
 from .arrays import aval_of as aval_of
 from .aval import Aval
-from .errors import BackendError
-from .registry import At
+from .errors import ArgumentError, BackendError
+from .registry import At, get
 
 Arrays = Sequence[Any]
 Call = Callable[[Arrays], tuple[Any, ...]]
@@ -65,19 +65,22 @@ class Backend:
         name: "cpu", "emulated" or "cuda".
         xp: the array library its bodies compute with.
         memory: where its arrays live.
-        bodies: op name → `body(xp, *outputs, *inputs, **attrs)`.
+        family: "cpu" or "kernels", whose bodies it runs.
+        bodies: op name → `body(xp, *outputs, *inputs, **attrs)`, or where to import that from, as "module:function".
     """
 
     memory: Memory = HOST
 
     def __init__(self, name: str, xp: Any, package: str, widens: bool) -> None:
         self.name, self.xp, self.widens = name, xp, widens
-        self.bodies: dict[str, Callable[..., Any]] = {}
+        self.family = "cpu" if package == ".cpu_fallback" else "kernels"
+        self.bodies: dict[str, Any] = {}
         self.calls: dict[At, Call] = {}
         root = importlib.import_module(package, "gputape")
         for found in pkgutil.iter_modules(root.__path__):
             if not found.ispkg and not found.name.startswith("_"):  # _window.py and the like hold helpers
                 self.add(importlib.import_module(f"{package}.{found.name}", "gputape"))
+        self.bodies |= _registered[self.family]
 
     def add(self, module: ModuleType) -> None:
         """Take every public function defined in `module` as the body of the op of that name."""
@@ -96,14 +99,18 @@ class Backend:
 
     def body(self, at: At) -> Callable[..., Any]:
         """The body of `at`'s op; `BackendError` naming what exists if there is none."""
+        name = at.op.name
         try:
-            return self.bodies[at.op.name]
+            found = self.bodies[name]
         except KeyError:
-            folder = "cpu_fallback" if self.name == "cpu" else "kernels"
+            folder = "cpu_fallback" if self.family == "cpu" else "kernels"
             raise BackendError(
-                f"{at.op.name}: no body on {self.name!r} (has: {len(self.bodies)} ops). "
-                f'Add {at.op.name} to gputape/{folder}/, or use gt.device("cpu").'
+                f"{name}: no body on {self.name!r} (has: {len(self.bodies)} ops). Add {name} to gputape/{folder}/, "
+                f'register one with gt.register_body({self.family!r}, …), or use gt.device("cpu").'
             ) from None
+        if isinstance(found, str):
+            found = self.bodies[name] = _imported(name, found)
+        return found
 
     def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[Any]:
         """Work buffers of one call."""
@@ -173,6 +180,50 @@ class Backend:
             )
 
         return widened
+
+
+_registered: dict[str, dict[str, Any]] = {"cpu": {}, "kernels": {}}  # bodies that come from outside the package
+
+
+def register_body(family: str, body: Any = None, name: str | None = None) -> Any:
+    """Give an op from outside the package its body: `gt.register_body("cpu", function)`, or as a decorator,
+    `@gt.register_body("cpu")`.
+
+    Args:
+        family: "cpu" for a NumPy body `(xp, *outputs, *inputs, **attrs)`; "kernels" for the host function
+            `(rt, *outputs, *inputs, **attrs)` of kernels, which serves `cuda` and `emulated` alike.
+        body: the function, or "module:function", which is imported when the op first runs there.
+        name: the op; default the function's name.
+
+    Returns:
+        The body.
+
+    Raises:
+        ArgumentError: there is no such family or op, or the op has a body there.
+    """
+    if body is None:
+        return lambda function: register_body(family, function, name)
+    if family not in _registered:
+        raise ArgumentError(f'register_body: {family!r} is not a family of bodies. Use "cpu" or "kernels".')
+    text = isinstance(body, str)
+    if not (callable(body) or (text and body.count(":") == 1)):
+        raise ArgumentError(f'register_body: {body!r:.60} is no function. Pass one, or "module:function".')
+    name = get(name or (body.rpartition(":")[2] if text else body.__name__)).name
+    with _lock:
+        loaded = [b for b in _backends.values() if b.family == family]
+        if name in _registered[family] or any(name in b.bodies for b in loaded):
+            raise ArgumentError(f"register_body: {name} has a body on {family!r} already. Register an op of your own.")
+        for bodies in (_registered[family], *(b.bodies for b in loaded)):
+            bodies[name] = body
+    return body
+
+
+def _imported(name: str, where: str) -> Callable[..., Any]:
+    module, _, function = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as e:
+        raise BackendError(f"{name}: its body {where!r} cannot be imported ({e}). Mend the path or the module.") from e
 
 
 def scratch(avals: Callable[..., Sequence[Aval]]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
