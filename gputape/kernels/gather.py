@@ -8,6 +8,7 @@ import numpy as np
 
 from ._copy import BITS, bits, copy_into, strides_of
 from ._places import BLOCK, DIRECT, SUMS, alpha_as, axes, no_value, positions, readable, sum_type
+from ._sort import argsort as _argsort
 from .launch import Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
@@ -39,7 +40,7 @@ def scatter_add(rt: Any, y: Any, input: Any, index: Any, src: Any, *, dim: int) 
     beside = tuple(0 if k == dim else s for k, s in enumerate(strides))
     place = positions(rt, index, used, beside, strides[dim] if y.ndim else 0, size)
     n, zero = index.size, alpha_as(kind, 0)
-    launch(SCATTER, (n,), (y, source, place, rt.argsort(place), np.int64(n), zero), rt.stream)
+    launch(SCATTER, (n,), (y, source, place, _argsort(rt, place), np.int64(n), zero), rt.stream)
 
 
 GATHER = triton("index", "gather", BLOCK=BLOCK)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..aval import INTS
 from ._places import BLOCK, SUMS, alpha_as, axes, positions, select, sum_type
+from ._sort import argsort as _argsort
 from .launch import Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
@@ -36,7 +37,7 @@ def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
         SUM_ROWS[shape],
         (outer * size * cdiv(cols, shape[1]),),
         (
-            *(y, rt.packed(input), rt.packed(source), place, rt.argsort(place)),
+            *(y, rt.packed(input), rt.packed(source), place, _argsort(rt, place)),
             *(n, size, cols, alpha_as(kind, alpha), n.bit_length() + 1),
         ),
         rt.stream,

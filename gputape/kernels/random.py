@@ -10,6 +10,7 @@ import numpy as np
 from ..aval import Aval
 from ..backend import scratch
 from ..ops.random import BITS, keep_factor, threshold
+from ._sort import argsort as _argsort
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
@@ -46,7 +47,7 @@ def random_permutation(rt: Any, y: Any, state: Any, *, n: int, offset: int, scra
     (keys,) = scratch
     _launch(rt, KEYS, keys, state, offset, each=2)
     if n:
-        y[...] = rt.argsort(keys)
+        y[...] = _argsort(rt, keys)
 
 
 def _launch(rt: Any, kernel: Kernel, y: Any, state: Any, offset: int, *values: Any, each: int = 4) -> None:

@@ -237,3 +237,24 @@ def check_range(
     outside = (at < n) & ((i < low) | (i >= size)) & (i != ignore)
     found = tl.max(outside.to(tl.int32), axis=0)
     tl.atomic_min(fault_ptr, number, mask=found > 0)
+
+
+@triton.jit
+def order(
+    order_ptr,  # out (n), 64-bit
+    key_ptr,  # in (n)
+    n,
+    BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Where each key of a block goes: behind all that are smaller, and those as large that stand before it."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    key = tl.load(key_ptr + i, mask=i < n, other=0)
+    rank = tl.zeros((BLOCK,), tl.int32)
+    for start in range(0, n, TILE):
+        j = start + tl.arange(0, TILE)
+        other = tl.load(key_ptr + j, mask=j < n, other=0)
+        smaller = other[None, :] < key[:, None]
+        before = (other[None, :] == key[:, None]) & (j[None, :] < i[:, None])
+        rank += tl.sum(((smaller | before) & (j < n)[None, :]).to(tl.int32), axis=1)
+    tl.store(order_ptr + rank, i.to(tl.int64), mask=i < n)
