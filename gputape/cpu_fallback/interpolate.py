@@ -6,7 +6,7 @@ for all places at once. Backward adds runs of slices up, as the taps of neighbou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -71,12 +71,7 @@ class _Taps:
                 weights = (_outer(part + 1), _inner(part), _inner(1 - part), _outer(2 - part))
                 taps = [(first + k, w) for k, w in enumerate(weights, -1)]
         self.taps = [(xp.clip(at, 0, size - 1).astype("int64"), w) for at, w in taps]
-        self.runs = []
-        for index, _ in self.taps:  # in ascending order
-            starts = xp.flatnonzero(xp.diff(index, prepend=-1))
-            met = index[starts]
-            whole = int(met[-1] - met[0]) + 1 == len(met)
-            self.runs.append((starts, slice(int(met[0]), int(met[-1]) + 1) if whole else met))
+        self.progressions = [_progressions(xp, index) for index, _ in self.taps]
 
     def forward(self, xp: Any, y: Any, x: Any, axis: int, work: Any) -> None:
         for k, (index, weight) in enumerate(self.taps):
@@ -89,9 +84,42 @@ class _Taps:
 
     def backward(self, xp: Any, dx: Any, dy: Any, axis: int, work: Any) -> None:
         xp.copyto(dx, 0)
-        for (_, weight), (starts, met) in zip(self.taps, self.runs, strict=True):
+        for (index, weight), progressions in zip(self.taps, self.progressions, strict=True):
             share = dy if weight is None else xp.multiply(dy, _along(weight, axis, dy.ndim), out=work)
-            dx[_at(axis, met)] += xp.add.reduceat(share, starts, axis=axis)
+            if progressions is None:
+                starts = xp.flatnonzero(xp.diff(index, prepend=-1))
+                dx[_at(axis, index[starts])] += xp.add.reduceat(share, starts, axis=axis)
+                continue
+            for elements, places in progressions:
+                into = dx[_at(axis, elements)]
+                xp.add(into, share[_at(axis, places)], out=into)
+
+
+def _progressions(xp: Any, index: Any) -> list[tuple[slice, slice]] | None:
+    """The elements `index` (ascending) of all places, as a few pairs of slices (elements, places), or None.
+
+    Where sizes are in a ratio of small integers, every q-th place looks p elements further. Adding strided slices is
+    several times as fast as adding runs, which are short there.
+    """
+    for q in range(1, 9):
+        phases = [index[first::q] for first in range(min(q, len(index)))]
+        turns = [xp.count_nonzero(xp.diff(every) == 0) + xp.count_nonzero(xp.diff(every, 2)) for every in phases]
+        if max(turns) <= 4:
+            return [pair for first, every in enumerate(phases) for pair in _cut(every.tolist(), first, q)]
+    return None
+
+
+def _cut(every: list[int], first: int, q: int) -> Iterator[tuple[slice, slice]]:
+    """The arithmetic progressions in `every`, the elements of the places first, first + q, …"""
+    start = 0
+    while start < len(every):
+        end, step = start, 1
+        if every[start + 1 : start + 2] != [every[start]]:  # else one slice cannot add both up
+            step = every[start + 1] - every[start] if start + 1 < len(every) else 1
+            while every[end + 1 : end + 2] == [every[end] + step]:
+                end += 1
+        yield slice(every[start], every[end] + 1, step), slice(first + start * q, first + end * q + 1, q)
+        start = end + 1
 
 
 def _inner(x: Any) -> Any:
