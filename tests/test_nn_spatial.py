@@ -64,6 +64,7 @@ def test_other_layers_call_their_functions():
     for n in (1, 2, 3):
         out = (3, None, 2)[:n]
         same(getattr(nn, f"AdaptiveAvgPool{n}d")(out)(over(n)), getattr(gt, f"adaptive_avg_pool{n}d")(over(n), out))
+        same(getattr(nn, f"LPPool{n}d")(2, 2, 1)(over(n)), getattr(gt, f"lp_pool{n}d")(over(n), 2, 2, 1))
         max_pool = getattr(gt, f"adaptive_max_pool{n}d")
         same(getattr(nn, f"AdaptiveMaxPool{n}d")(out)(over(n)), max_pool(over(n), out))
         for a, b in zip(
