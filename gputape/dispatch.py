@@ -58,7 +58,7 @@ def dispatch(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> Any:
     """Record the op if a recording is active, else compute it."""
     rec = ACTIVE.get()
     try:
-        if op.precision is not None:
+        if op.heeds_precision:
             inputs = in_precision(op, inputs, values)
         if rec is None:
             return EAGER.run(op, inputs, values)
@@ -77,7 +77,7 @@ def in_precision(op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> tu
     F = interpreter()
     handles = F.lift(op, tuple([x for x in inputs if x is not None and type(x) not in NUMBERS]))
     floats = {F.aval(h).dtype for h in handles}.intersection(FLOATS)
-    if "float64" not in floats:
+    if "float64" not in floats and (op.precision is not None or "float32" in floats):
         target = narrow if op.precision == "narrow" else "float32"
         handles = tuple([F.cast(h, target) if F.aval(h).dtype in floats - {target} else h for h in handles])
     given = iter(handles)  # numbers take the dtype of the arrays beside them

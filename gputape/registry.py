@@ -54,7 +54,8 @@ class Op:
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
             its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
         precision: what becomes of its floating-point inputs inside `gt.precision`, when users call it: "narrow" casts
-            them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses); None leaves them.
+            them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses). None leaves them,
+            but for 16-bit ones beside float32 ones, which become float32 too.
         variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
             (and is not its default), `op` runs in the place of this one, with the same inputs and that option. (`add`
             with alpha; what costs nothing where it is left out.)
@@ -93,6 +94,7 @@ class Op:
     attrs: tuple[str, ...] = field(init=False, repr=False)
     variadic: bool = field(init=False, repr=False)
     several: bool = field(init=False, repr=False)
+    heeds_precision: bool = field(init=False, repr=False)
     plain: bool = field(init=False, repr=False)
     saved_at: tuple[tuple[bool, int], ...] = field(init=False, repr=False)
     saved_inputs: tuple[int, ...] = field(init=False, repr=False)
@@ -107,6 +109,8 @@ class Op:
         derive("attrs", tuple(n for n in names if n not in plain and n not in dict(self.variants)))
         derive("variadic", self.inputs != plain)
         derive("several", len(self.outputs) > 1)
+        several_inputs = self.variadic or len(plain) > 1
+        derive("heeds_precision", self.precision is not None or (several_inputs and not self.promotes))
         derive("plain", self.compose is None and self.returns == 1)
         where = {name: (False, k) for k, name in enumerate(self.outputs)}
         where |= {name: (True, k) for k, name in enumerate(plain)}
