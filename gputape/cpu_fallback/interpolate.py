@@ -24,19 +24,40 @@ class _Areas:
         j, i = xp.arange(out), xp.arange(size)
         start, end = j * size // out, -(-(j + 1) * size // out)
         self.share = (1 / (end - start)).astype(dtype)
+        self.progressions: list[tuple[slice, slice]] | None = []
+        for k in range(int((end - start).max(initial=0))):
+            places = xp.flatnonzero(end - start > k)
+            found = _progressions(xp, start[places] + k, places)
+            self.progressions = None if found is None or self.progressions is None else self.progressions + found
         self.runs = xp.stack((start, end), 1).reshape(-1)
         # The parts that an element is in lie side by side too.
         inside = (xp.searchsorted(end, i, side="right"), xp.searchsorted(start, i, side="right"))
         self.runs_back = xp.stack(inside, 1).reshape(-1)
 
     def forward(self, xp: Any, y: Any, x: Any, axis: int, work: Any) -> None:
-        xp.copyto(work[_at(axis, slice(0, x.shape[axis]))], x)
-        _add_runs(xp, y, work, axis, self.runs)
+        if self.progressions is None:
+            xp.copyto(work[_at(axis, slice(0, x.shape[axis]))], x)
+            _add_runs(xp, y, work, axis, self.runs)
+        else:
+            xp.copyto(y, 0)
+            _add_slices(xp, y, x, axis, [(places, elements) for elements, places in self.progressions])
         xp.multiply(y, _along(self.share, axis, y.ndim), out=y)
 
     def backward(self, xp: Any, dx: Any, dy: Any, axis: int, work: Any) -> None:
-        xp.multiply(dy, _along(self.share, axis, dy.ndim), out=work[_at(axis, slice(0, dy.shape[axis]))])
-        _add_runs(xp, dx, work, axis, self.runs_back)
+        shares = work[_at(axis, slice(0, dy.shape[axis]))]
+        xp.multiply(dy, _along(self.share, axis, dy.ndim), out=shares)
+        if self.progressions is None:
+            _add_runs(xp, dx, work, axis, self.runs_back)
+        else:
+            xp.copyto(dx, 0)
+            _add_slices(xp, dx, shares, axis, self.progressions)
+
+
+def _add_slices(xp: Any, sums: Any, x: Any, axis: int, pairs: list[tuple[slice, slice]]) -> None:
+    """Slices of `x` added to slices of `sums`."""
+    for to, given in pairs:
+        into = sums[_at(axis, to)]
+        xp.add(into, x[_at(axis, given)], out=into)
 
 
 def _add_runs(xp: Any, sums: Any, x: Any, axis: int, runs: Any) -> None:
@@ -71,7 +92,7 @@ class _Taps:
                 weights = (_outer(part + 1), _inner(part), _inner(1 - part), _outer(2 - part))
                 taps = [(first + k, w) for k, w in enumerate(weights, -1)]
         self.taps = [(xp.clip(at, 0, size - 1).astype("int64"), w) for at, w in taps]
-        self.progressions = [_progressions(xp, index) for index, _ in self.taps]
+        self.progressions = [_progressions(xp, index, xp.arange(out)) for index, _ in self.taps]
 
     def forward(self, xp: Any, y: Any, x: Any, axis: int, work: Any) -> None:
         for k, (index, weight) in enumerate(self.taps):
@@ -89,36 +110,36 @@ class _Taps:
             if progressions is None:
                 starts = xp.flatnonzero(xp.diff(index, prepend=-1))
                 dx[_at(axis, index[starts])] += xp.add.reduceat(share, starts, axis=axis)
-                continue
-            for elements, places in progressions:
-                into = dx[_at(axis, elements)]
-                xp.add(into, share[_at(axis, places)], out=into)
+            else:
+                _add_slices(xp, dx, share, axis, progressions)
 
 
-def _progressions(xp: Any, index: Any) -> list[tuple[slice, slice]] | None:
-    """The elements `index` (ascending) of all places, as a few pairs of slices (elements, places), or None.
+def _progressions(xp: Any, index: Any, places: Any) -> list[tuple[slice, slice]] | None:
+    """Which element (`index`, ascending) goes with which of the places, as a few pairs of slices, or None.
 
     Where sizes are in a ratio of small integers, every q-th place looks p elements further. Adding strided slices is
     several times as fast as adding runs, which are short there.
     """
     for q in range(1, 9):
-        phases = [index[first::q] for first in range(min(q, len(index)))]
-        turns = [xp.count_nonzero(xp.diff(every) == 0) + xp.count_nonzero(xp.diff(every, 2)) for every in phases]
+        phases = [(index[first::q], places[first::q]) for first in range(min(q, len(index)))]
+        turns = [
+            xp.count_nonzero(xp.diff(a) == 0) + sum(xp.count_nonzero(xp.diff(v, 2)) for v in (a, b)) for a, b in phases
+        ]
         if max(turns) <= 4:
-            return [pair for first, every in enumerate(phases) for pair in _cut(every.tolist(), first, q)]
+            return [pair for a, b in phases for pair in _cut(a.tolist(), b.tolist())]
     return None
 
 
-def _cut(every: list[int], first: int, q: int) -> Iterator[tuple[slice, slice]]:
-    """The arithmetic progressions in `every`, the elements of the places first, first + q, …"""
+def _cut(index: list[int], places: list[int]) -> Iterator[tuple[slice, slice]]:
+    """The runs in which both are arithmetic progressions, as slices."""
     start = 0
-    while start < len(every):
-        end, step = start, 1
-        if every[start + 1 : start + 2] != [every[start]]:  # else one slice cannot add both up
-            step = every[start + 1] - every[start] if start + 1 < len(every) else 1
-            while every[end + 1 : end + 2] == [every[end] + step]:
+    while start < len(index):
+        end, step, stride = start, 1, 1
+        if start + 1 < len(index) and index[start + 1] > index[start]:  # else one slice cannot add both up
+            step, stride = index[start + 1] - index[start], places[start + 1] - places[start]
+            while index[end + 1 : end + 2] == [index[end] + step] and places[end + 1] == places[end] + stride:
                 end += 1
-        yield slice(every[start], every[end] + 1, step), slice(first + start * q, first + end * q + 1, q)
+        yield slice(index[start], index[end] + 1, step), slice(places[start], places[end] + 1, stride)
         start = end + 1
 
 
