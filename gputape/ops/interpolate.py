@@ -25,6 +25,7 @@ def _nd_rule(input: Aval, *, size: Ints, mode: str, align_corners: bool, scales:
 OPTIONS = "mode, align_corners, scales"
 _LINEAR: dict[str, Any] = dict(mode="linear", align_corners=False, scales=(None, None))
 _AREA = _LINEAR | dict(mode="area")
+_ONE_AXIS: dict[str, Any] = dict(align_corners=False, scales=(None,))
 
 register(
     name="resample_nd",
@@ -49,6 +50,7 @@ left as it is. Positions are computed in float32, of float64 arrays in float64, 
         Sample(t(1, 2, 5), size=(7,), mode="nearest", align_corners=False, scales=(1.5,)),
         Sample(t(2, 2, 3, 2, 4), size=(2, 4, 4), mode="nearest-exact", align_corners=False, scales=(None,) * 3),
         Sample(t(2, 2, 7, 3), size=(3, 5), **_AREA),
+        *(Sample(t(1, 2, 2), size=(35,), **_ONE_AXIS | dict(mode=m), why_="long runs") for m in ("linear", "area")),
         Sample(t(0, 2, 3, 2), size=(4, 3), **_LINEAR),
         Sample(t(2, 2, 3, 4, layout="transposed"), size=(4, 4), **_LINEAR),
         Sample(t(2, 2, 3, 4, layout="strided"), size=(4, 3), **_AREA),
@@ -77,6 +79,7 @@ register(
         Sample(t(1, 2, 7), spatial=(5,), mode="nearest", align_corners=False, scales=(1.5,)),
         Sample(t(2, 2, 2, 4, 4), spatial=(3, 2, 4), mode="nearest-exact", align_corners=False, scales=(None,) * 3),
         Sample(t(2, 2, 3, 5), spatial=(7, 3), **_AREA),
+        *(Sample(t(1, 2, 35), spatial=(2,), **_ONE_AXIS | dict(mode=m), why_="long runs") for m in ("linear", "area")),
         Sample(t(0, 2, 4, 3), spatial=(3, 2), **_LINEAR),
         Sample(t(2, 2, 4, 4, layout="transposed"), spatial=(3, 4), **_LINEAR),
         Sample(t(2, 2, 4, 3, layout="strided"), spatial=(3, 4), **_AREA),
