@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .node import OUTPUT, Node
+from .numerics import matmul_precision
 from .variable import ACTIVE, Var
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def _record(rec: Recording, segment: Segment, again: dict[int, Var]) -> None:
     nodes, enabled = rec.nodes, rec.grad_enabled
     outs: dict[tuple[int, int], Var] = {}
     sources: dict[int, Var] = {}
+    recorded: list[tuple[Node, Node]] = []
 
     def of(j: int) -> Var:
         if j in again:
@@ -216,10 +218,11 @@ def _record(rec: Recording, segment: Segment, again: dict[int, Var]) -> None:
                 made: tuple[Any, ...] = (output(old.inputs[0], old.attrs["index"]),)
             else:
                 inputs = tuple([None if j is None else of(j) for j in old.inputs])
-                made = rec.outputs(old.at.op, inputs, old.at.values)
+                with matmul_precision("high" if old.at.tf32 else "highest"):
+                    made = rec.outputs(old.at.op, inputs, old.at.values)
                 outs.update({(i, k): y for k, y in enumerate(made) if y is not None})
             again[i] = made[0]
-            for y in made:
-                if y is not None:
-                    y.node.source = old.source
-                    y.node.requires_grad &= enabled and old.requires_grad
+            recorded += [(y.node, old) for y in made if y is not None]
+    for new, old in recorded:
+        new.source = old.source
+        new.requires_grad &= enabled and old.requires_grad

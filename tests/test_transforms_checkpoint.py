@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import nn
+from gputape import nn, registry
 from gputape.backward import sweep
+from gputape.dispatch import call
+from gputape.testing import apply, inputs_of
 
 RNG = np.random.default_rng(0)
 X, W = (RNG.standard_normal(shape).astype("f") for shape in ((5, 7), (7, 7)))
@@ -184,6 +186,68 @@ def test_outside_recordings_and_without_gradients_it_only_calls():
         loss = gt.sum(x * 2)
     assert not tape.segments
     assert (tape.backward(loss)[x] == 2).all()
+
+
+def test_the_second_computation_has_the_precision_of_the_first():
+    w = W[:, :3]  # so that no product of the vjps has the shape of these
+    with gt.record() as tape:
+        x = gt.leaf(X)
+        with gt.precision("bf16"), gt.matmul_precision("high"):
+            a = gt.checkpoint(lambda x: gt.exp(gt.matmul(x, w)), x)
+        with gt.matmul_precision("high"):
+            b = gt.checkpoint(lambda x: gt.exp(gt.matmul(x, w)), x)
+        first = len(tape)
+        with gt.precision("fp16"):
+            tape.backward(gt.sum(a) + gt.sum(b))
+    forward, again = (
+        [n.at for n in nodes if n.op == "mm_nd" and n.aval.shape == (5, 3)]
+        for nodes in (tape.nodes[:first], tape.nodes[first:])
+    )
+    assert again == forward[::-1] and [at.tf32 for at in again] == [True, False]
+
+
+CASES = [
+    pytest.param(op, s, id=f"{op.name}-{k}")
+    for op in registry.ops()
+    if op.public and (op.vjp is not None or op.compose is not None)
+    for k, s in enumerate(op.samples)
+]
+
+
+@pytest.mark.parametrize("op, sample", CASES)
+def test_every_op_has_the_same_gradients_in_a_checkpoint(op, sample):
+    """Executed, and as part of a compiled function."""
+    inputs = inputs_of(op, sample)
+    moving = [k for k, x in enumerate(inputs) if isinstance(x, np.ndarray) and x.dtype.kind in "fV"]
+
+    def gradients(ck, arrays):
+        full = list(inputs)
+
+        def f(*leaves):
+            for k, x in zip(moving, leaves, strict=True):
+                full[k] = x
+            out = apply(lambda *a, **k: call(op.name, *a, **k), op, full, sample.attrs)
+            out = out if isinstance(out, tuple) else (out,)
+            return [gt.tanh(y) for y in out if y.requires_grad]  # which saves its result
+
+        with gt.record() as tape:
+            leaves = [gt.leaf(x) for x in arrays]
+            terms = [gt.sum(y) for y in ck(f, *leaves)]
+            loss = sum(terms[1:], start=terms[0]) if terms else None
+        return list(tape.backward(loss, wrt=leaves).values()) if terms else []
+
+    arrays = [inputs[k] for k in moving]
+    results = []
+    for run, ck in ((gradients, plain), (gradients, gt.checkpoint), (gt.compile(gradients), gt.checkpoint)):
+        gt.manual_seed(0)
+        try:
+            results.append(run(ck, arrays))
+        except gt.CompileError:  # it reads a value on the host
+            with pytest.raises(gt.CompileError, match="read on the host"):
+                gt.compile(gradients)(plain, arrays)
+    for got in results[1:]:
+        for a, b in zip(results[0], got, strict=True):
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 def test_a_parameter_that_moved_on_is_refused():
