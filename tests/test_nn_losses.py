@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -63,3 +64,26 @@ def test_similarity_modules():
     )
     assert repr(nn.CosineSimilarity()) == "CosineSimilarity(dim=1, eps=1e-08)"
     assert repr(nn.PairwiseDistance()) == "PairwiseDistance(p=2.0, eps=1e-06, keepdim=False)"
+
+
+def test_the_gradient_of_ctc_loss_is_that_of_the_logits():
+    """Through log_softmax; by itself it takes log_probs for normalised."""
+    rng = np.random.default_rng(0)
+    targets, lengths, counts = [[1, 1, 2], [3, 2, 0]], [6, 5], [3, 1]
+    loss = lambda x: gt.ctc_loss(gt.log_softmax(x, 2), targets, lengths, counts)  # noqa: E731
+    gt.check_grads(loss, [rng.standard_normal((6, 2, 4))], order=1)
+    with pytest.raises(gt.UnsupportedError, match="ctc_bwd: .*order 1"):
+        gt.check_grads(loss, [rng.standard_normal((6, 2, 4))], order=2)
+
+
+def test_ctc_loss_sums_over_all_alignments():
+    """Against the sum over every path of labels and blanks that collapses to the target."""
+    rng = np.random.default_rng(1)
+    log_probs = np.log(rng.dirichlet(np.ones(3), (4, 1)))
+    for target in ([1], [1, 1], [2, 1], []):
+        total = 0.0
+        for path in itertools.product(range(3), repeat=4):
+            if [k for k, _ in itertools.groupby(path) if k] == target:
+                total += np.exp(sum(log_probs[t, 0, k] for t, k in enumerate(path)))
+        found = gt.ctc_loss(log_probs, np.array([target], np.int64), [4], [len(target)], reduction="sum")
+        np.testing.assert_allclose(found, -np.log(total), rtol=1e-12)

@@ -143,6 +143,15 @@ class MultiLabelSoftMarginLoss(_Loss):
         self._set(weight=_buffer(weight), reduction=reduction)
 
 
+class CTCLoss(_Loss):
+    """Connectionist temporal classification: `loss(log_probs, targets, input_lengths, target_lengths)`."""
+
+    op = "ctc_loss"
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        self._set(blank=blank, reduction=reduction, zero_infinity=zero_infinity)
+
+
 # --- distributions ----------------------------------------------------------------------------------------------------
 
 
