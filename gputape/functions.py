@@ -179,6 +179,11 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         lines.append(f"    if {b} is not _absent: {a} = {b}")
     if any(p.name == "dim" and p.default is p.empty for p in op.params):
         lines.append(f"    if dim is _absent: raise _ArgumentError('{op.name}: dim is missing. Pass dim=….')")
+    for p in params:
+        if p.kind is p.VAR_POSITIONAL:
+            lines.append(
+                f"    if len({p.name}) == 1 and isinstance({p.name}[0], (list, tuple)): {p.name} = {p.name}[0]"
+            )
     tup = lambda items: f"({', '.join(items)}{',' if items else ''})"  # noqa: E731 - a tuple display
     if op.number is not None and not first:  # handles of a tape are integers, so only where arrays are meant
         x, twin = op.number

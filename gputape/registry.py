@@ -29,7 +29,8 @@ class Op:
         doc: formula, shapes, dtypes, edge rules, source.
         signature: parameters as in Python source, in PyTorch's order and with its defaults where it has the function.
         inputs: which of the parameters are arrays, in the order bodies take them. A leading `*` marks a parameter that
-            holds a sequence of arrays; it must be the only input.
+            holds a sequence of arrays; it must be the only input. (If the signature has the `*`, too, they are given
+            one by one, or as one list.)
         outputs: names of the arrays the body writes, in order.
         returns: how many of the outputs the user gets; the rest are kept for backward (mean, argmax, logsumexp).
         nullable: names of the inputs without a default that may still be None.
@@ -303,7 +304,8 @@ def _hashable(value: Any) -> Any:
 def _names(signature: str) -> tuple[str, ...]:
     """Parameter names of a signature, without building it."""
     args = ast.parse(f"lambda {signature}: 0", mode="eval").body.args  # type: ignore[attr-defined]
-    return tuple(a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs))
+    rest = (args.vararg,) if args.vararg else ()
+    return tuple(a.arg for a in (*args.posonlyargs, *args.args, *rest, *args.kwonlyargs))
 
 
 # Nodes that no body computes: a value from outside, and output `index` of a node with several outputs.

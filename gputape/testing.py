@@ -81,6 +81,8 @@ def inputs_of(op: Op, case: Any, float_dtype: str | None = None) -> list[Any]:
 
 def apply(function: Callable[..., Any], op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Call a function that has the card's signature."""
+    if any(p.kind is p.VAR_POSITIONAL for p in op.params):
+        return function(*(attrs[name] for name in op.attrs), *inputs)
     if op.variadic:
         return function(**{op.inputs[0].lstrip("*"): list(inputs)}, **attrs)
     required = {p.name for p in op.params if p.default is inspect.Parameter.empty}

@@ -225,7 +225,7 @@ def test_an_array_that_is_none_is_refused_by_name(op):
         if op.variadic or name in required:
             inputs = [*given[:k], None, *given[k + 1 :]]
             with pytest.raises(gt.ArgumentError, match=f"{op.name}: {name} is (None|missing)"):
-                apply(lambda **k: call(op.name, **k), op, inputs, sample.attrs)
+                apply(lambda *a, **k: call(op.name, *a, **k), op, inputs, sample.attrs)
 
 
 BAD = [pytest.param(op, bad, id=f"{op.name}-{k}") for op in OPS for k, bad in enumerate(op.errors)]

@@ -20,7 +20,7 @@ def by_gputape(op, sample):
     inputs = inputs_of(op, sample)
     with gt.record() as tape:
         xs = [gt.leaf(x, copy=False) if isinstance(x, np.ndarray) else x for x in inputs]
-        result = apply(lambda **k: call(op.name, **k), op, xs, sample.attrs)
+        result = apply(lambda *a, **k: call(op.name, *a, **k), op, xs, sample.attrs)
         outs = result if isinstance(result, tuple) else (result,)
         arrays = tuple(np.asarray(y.value) for y in outs)
         seeds = record.cotangents(op, sample, arrays)

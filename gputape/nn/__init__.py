@@ -30,7 +30,7 @@ from .activation import (
     Threshold,
 )
 from .attention import MultiheadAttention
-from .basic import Checkpoint, Dropout, Embedding, Flatten, Identity, Linear, Unflatten
+from .basic import Bilinear, Checkpoint, Dropout, Embedding, Flatten, Identity, Linear, Unflatten
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .distance import CosineSimilarity, PairwiseDistance
 from .loss import (
@@ -113,6 +113,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "Bilinear",
     "Buffer",
     "CTCLoss",
     "ChannelShuffle",

@@ -150,7 +150,7 @@ def _softplus_canon(input: Aval, *, beta: Any = 1.0, threshold: Any = 20.0) -> d
 def _softplus_bwd_vjp(F: Any, at: At, g: Any, x: Any) -> Any:
     beta, threshold = at.attrs["beta"], at.attrs["threshold"]
     z = F.scale(x, beta)
-    curved = F.logical_not(F.gt(z, const(F, at, threshold)))
+    curved = F.lt(z, const(F, at, threshold))
     return masked(F, F.scale(F.mul(g, _slope(F, at, F.sigmoid(z))), beta), curved)
 
 
@@ -188,7 +188,7 @@ def _elu_canon(input: Aval, *, alpha: Any = 1.0) -> dict[str, Any]:
 
 
 def _elu_bwd_vjp(F: Any, at: At, g: Any, x: Any) -> Any:
-    curved = F.le(x, const(F, at, 0))
+    curved = F.lt(x, const(F, at, 0))
     return F.scale(masked(F, F.mul(g, F.exp(x)), curved), at.attrs["alpha"])
 
 

@@ -13,7 +13,7 @@ from .pointwise import NAN, masked, not_bool
 from .reduce import REDUCE_ERRORS, dims_canon, restore
 
 
-def _need_elements(name: str, input: Aval, dim: tuple[int, ...]) -> None:
+def need_elements(name: str, input: Aval, dim: tuple[int, ...]) -> None:
     if any(input.shape[d] == 0 for d in dim if input.ndim):
         raise ShapeError(
             f"{name}: dim={dim} of {input.shape} has no elements, so there is no result. Pass at least one."
@@ -34,7 +34,7 @@ _EXTREMA = (("max", "amax", "largest"), ("min", "amin", "smallest"))
 
 def _amax_rule(name: str) -> Callable[..., Aval]:
     def rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Aval:
-        _need_elements(name, input, dim)
+        need_elements(name, input, dim)
         return Aval(reduced(input.shape, dim, keepdim), input.dtype)
 
     return rule
@@ -96,7 +96,7 @@ def _arg_rule(name: str) -> Callable[..., Aval]:
     def rule(input: Aval, *, dim: int | None, keepdim: bool) -> Aval:
         not_bool(name, input)
         over = tuple(range(input.ndim)) if dim is None else (dim,)
-        _need_elements(name, input, over)
+        need_elements(name, input, over)
         return Aval(reduced(input.shape, over, keepdim), "int64")
 
     return rule
@@ -164,7 +164,7 @@ def _max_compose(name: str) -> Callable[..., Any]:
 
 def _max_rule(name: str) -> Callable[..., Aval]:
     def rule(input: Aval, *, dim: int | None, keepdim: bool) -> Aval:
-        _need_elements(name, input, tuple(range(input.ndim)) if dim is None else (dim,))
+        need_elements(name, input, tuple(range(input.ndim)) if dim is None else (dim,))
         return input
 
     return rule

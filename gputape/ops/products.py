@@ -110,7 +110,7 @@ def _addmm_rule(input: Aval, mat1: Aval, mat2: Aval, *, beta: float, alpha: floa
     return y
 
 
-def _addmm(F: Any, input: Any, mat1: Any, mat2: Any, *, beta: float, alpha: float) -> Any:
+def addmm_compose(F: Any, input: Any, mat1: Any, mat2: Any, *, beta: float, alpha: float) -> Any:
     product = F.mm_nd(mat1, mat2)
     if alpha != 1:
         product = F.scale(product, alpha)
@@ -126,7 +126,7 @@ register(
     precision="narrow",
     inputs=("input", "mat1", "mat2"),
     rule=_addmm_rule,
-    compose=_addmm,
+    compose=addmm_compose,
     samples=(
         Sample(t(7), t(5, 3), t(3, 7)),
         Sample(t(5, 7), t(5, 3), t(3, 7), beta=0.5, alpha=-2.0),

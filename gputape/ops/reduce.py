@@ -37,7 +37,7 @@ def count(at: At) -> int:
     return n
 
 
-def _to_dtype(F: Any, dy: Any, of: Aval) -> Any:
+def to_dtype(F: Any, dy: Any, of: Aval) -> Any:
     return dy if F.aval(dy).dtype == of.dtype else F.cast(dy, of.dtype)
 
 
@@ -92,7 +92,7 @@ register(
     inputs=("input",),
     canon=dims_canon("sum"),
     rule=_sum_rule,
-    vjp=lambda F, at, dy: F.expand(restore(F, at, _to_dtype(F, dy, at.ins[0])), at.ins[0].shape),
+    vjp=lambda F, at, dy: F.expand(restore(F, at, to_dtype(F, dy, at.ins[0])), at.ins[0].shape),
     samples=(
         *REDUCE_SAMPLES,
         *LARGE_SAMPLES,
@@ -157,7 +157,7 @@ def _mean_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool, dtype: str |
 def _mean_vjp(F: Any, at: At, dy: Any) -> Any:
     x = at.ins[0]
     dy = F.scale(restore(F, at, dy), 1 / max(count(at), 1))
-    return F.expand(_to_dtype(F, dy, x), x.shape)
+    return F.expand(to_dtype(F, dy, x), x.shape)
 
 
 register(
@@ -183,7 +183,7 @@ register(
 )
 
 
-def _var_canon(name: str) -> Any:
+def var_canon(name: str) -> Any:
     def canon(
         input: Aval, *, dim: Any = None, correction: Any = 1, keepdim: Any = False, unbiased: Any = None
     ) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _var_canon(name: str) -> Any:
     return canon
 
 
-def _var_rule(name: str) -> Any:
+def var_rule(name: str) -> Any:
     def rule(input: Aval, *, dim: tuple[int, ...], correction: float, keepdim: bool) -> Aval:
         need_float(name, input=input)
         return Aval(reduced(input.shape, dim, keepdim), input.dtype)
@@ -217,7 +217,7 @@ def _std_vjp(F: Any, at: At, dy: Any, input: Any, y: Any) -> Any:
     return _var_grad(F, at, masked(F, half, F.ne(y, F.const(0, at.out.dtype))), input)
 
 
-_VAR_SAMPLES = (
+VAR_SAMPLES = (
     *(s for s in REDUCE_SAMPLES if s.inputs[0].shape and s.inputs[0].layout != "expanded"),
     Sample(t(7, 3, layout="expanded"), dim=1),
     Sample(t(37, 41), dim=1),
@@ -242,11 +242,11 @@ for _name, _formula, _vjp, _saves in (
         signature="input, dim=None, correction=1, keepdim=False, *, unbiased=None",
         precision="wide",
         inputs=("input",),
-        canon=_var_canon(_name),
-        rule=_var_rule(_name),
+        canon=var_canon(_name),
+        rule=var_rule(_name),
         vjp=_vjp,
         saves=_saves,
-        samples=_VAR_SAMPLES,
+        samples=VAR_SAMPLES,
         errors=(
             *REDUCE_ERRORS,
             Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones")),
@@ -307,7 +307,7 @@ register(
     inputs=("input",),
     canon=_cumsum_canon,
     rule=_cumsum_rule,
-    vjp=lambda F, at, dy: F.cumsum_bwd(_to_dtype(F, dy, at.ins[0]), at.attrs["dim"]),
+    vjp=lambda F, at, dy: F.cumsum_bwd(to_dtype(F, dy, at.ins[0]), at.attrs["dim"]),
     samples=(
         Sample(t(5, 3), dim=0),
         Sample(t(5, 3), dim=-1),

@@ -1,0 +1,33 @@
+"""Host side of the order that sorts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ._steps import INTEGERS, around
+from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .tiles import cdiv
+
+_BLOCK, _OTHERS = 64, 64
+
+
+def sorted_order(rt: Any, y: Any, input: Any, *, dim: int, descending: bool) -> None:
+    need_kernel("sorted_order", input, FLOATS + INTEGERS)
+    outer, n, inner = around(input.shape, dim)
+    grid = (outer * inner * cdiv(n, _BLOCK),)
+    launch(_order(inner == 1), grid, (y, rt.packed(input), np.int64(n), inner, int(descending)), rt.stream)
+
+
+@cache
+def _order(last: bool) -> Kernel:
+    return triton("sort", "sorted_order", LAST=last, BLOCK=_BLOCK, OTHERS=_OTHERS)
+
+
+VARIANTS = tuple(
+    Variant(_order(last), ("*int64", f"*{x}", "int64", "int32", "int32"))
+    for last in (True, False)
+    for x in FLOATS + INTEGERS
+)
