@@ -7,6 +7,7 @@ function from input arrays to output arrays; everything after that is one dictio
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import math
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from . import recycle
 from .arrays import DTYPE_NAME as DTYPE_NAME  # what is asked of a backend's arrays is asked for here
 from .arrays import HOST, NARROW, NP_DTYPE, QUIET, Memory
 from .arrays import as_array as as_array
@@ -122,19 +124,25 @@ class Backend:
             return lambda arrays: (QUIET.run(body, xp, *arrays, **attrs),)
         if self.widens and any(a is not None and a.dtype in NARROW for a in (*at.ins, *at.outs)):
             return self._bind_widened(at, body)
-        empty = xp.empty
         scratch = [(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, at)]
         if len(at.outs) == 1 and at.outs[0] is not None and not scratch:
             return self._single(at, body)
-        specs = [None if a is None else (a.shape, NP_DTYPE[a.dtype]) for a in at.outs]
+        makers = [None if a is None else self._maker(a) for a in at.outs]
 
         def several(arrays: Arrays) -> tuple[Any, ...]:
-            outs = [None if spec is None else empty(*spec) for spec in specs]
+            outs = [None if make is None else make() for make in makers]
             extra = {"scratch": self.scratch(scratch)} if scratch else {}
             QUIET.run(body, xp, *outs, *arrays, **attrs, **extra)
             return tuple(outs)
 
         return several
+
+    def _empty(self, a: Aval) -> Callable[..., Any]:
+        """What makes an array of that aval, given shape and dtype."""
+        return recycle.empty if self.xp is np and a.nbytes >= recycle.SMALLEST else self.xp.empty
+
+    def _maker(self, a: Aval) -> Callable[[], Any]:
+        return functools.partial(self._empty(a), a.shape, NP_DTYPE[a.dtype])
 
     def run_into(self, at: At, outs: Arrays, arrays: Arrays) -> None:
         """Run `at` into arrays that exist. They may be its inputs if the body reads each element before writing it."""
@@ -150,7 +158,8 @@ class Backend:
     def _single(self, at: At, body: Callable[..., Any]) -> Call:
         """One output, no scratch. Spelled out for the number of inputs, as this is what every small op costs."""
         names = ", ".join(f"x{k}" for k in range(len(at.ins)))
-        scope = {"empty": self.xp.empty, "shape": at.out.shape, "dtype": NP_DTYPE[at.out.dtype], "quiet": QUIET}
+        shape, dtype = at.out.shape, NP_DTYPE[at.out.dtype]
+        scope = {"empty": self._empty(at.out), "shape": shape, "dtype": dtype, "quiet": QUIET}
         scope |= {"body": body, "xp": self.xp, "attrs": at.attrs}
         options = ", **attrs" if at.attrs else ""
         exec(

@@ -1,0 +1,80 @@
+"""Large arrays that are used again: only when nobody refers to them any more."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import gputape as gt
+from gputape import recycle
+
+LARGE = (recycle.SMALLEST // 4,)
+F32 = np.dtype("f")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(recycle, "_recycled", recycle._Recycled())
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_memory_is_used_again_once_nobody_refers_to_it():
+    first = recycle.empty(LARGE, F32)
+    at = address(first)
+    assert address(recycle.empty(LARGE, F32)) != at
+    del first
+    assert address(recycle.empty(LARGE, F32)) == at
+
+
+@pytest.mark.parametrize("hold", [lambda a: a[1:], lambda a: a.reshape(2, -1), memoryview, lambda a: {"x": [a]}])
+def test_whatever_refers_to_it_keeps_it(hold):
+    first = recycle.empty(LARGE, F32)
+    at, held = address(first), hold(first)
+    del first
+    assert address(recycle.empty(LARGE, F32)) != at
+    del held
+    assert address(recycle.empty(LARGE, F32)) == at
+
+
+def test_frozen_and_reshaped_arrays_are_left_alone():
+    first, second = recycle.empty(LARGE, F32), recycle.empty(LARGE, F32)
+    first.flags.writeable = False
+    second.shape = (4, -1)
+    taken = {address(first), address(second)}
+    del first, second
+    for _ in range(3):
+        made = recycle.empty(LARGE, F32)
+        assert made.shape == LARGE and made.flags.writeable and address(made) not in taken
+
+
+def test_what_is_held_is_bounded(monkeypatch):
+    monkeypatch.setattr(recycle, "KEPT", 3 * recycle.SMALLEST)
+    mine = [recycle.empty(LARGE, F32) for _ in range(9)]
+    assert recycle._recycled._held == 3 * recycle.SMALLEST
+    del mine
+    other = recycle.empty((2 * LARGE[0],), F32)  # takes the place of what is unused
+    assert recycle._recycled._held == other.nbytes
+
+
+def test_threads_have_their_own():
+    first = recycle.empty(LARGE, F32)
+    at, found = address(first), []
+    del first
+    worker = threading.Thread(target=lambda: found.append(address(recycle.empty(LARGE, F32))))
+    worker.start()
+    worker.join()
+    assert found[0] != at
+
+
+def test_results_never_change_under_their_holders():
+    x = np.random.default_rng(0).standard_normal((256, 256)).astype("f")
+    kept = [gt.add(x, float(k)) for k in range(5)]
+    for _ in range(5):
+        gt.mul(x, 2.0)
+    for k, y in enumerate(kept):
+        np.testing.assert_array_equal(y, x + np.float32(k))
