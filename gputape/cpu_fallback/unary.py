@@ -85,24 +85,32 @@ def cos(xp: Any, y: Any, input: Any) -> None:
     xp.cos(input, out=y, dtype=y.dtype)
 
 
-@scratch(lambda input, **attrs: [input])
+@scratch(lambda input, **attrs: [input, input])
 def safe_log(xp: Any, y: Any, input: Any, *, eps: float, scratch: list[Any]) -> None:
-    _softplus(xp, y, input, scratch[0])
+    _softplus(xp, y, input, *scratch)
     xp.add(y, eps, out=y)
     xp.log(y, out=y)
 
 
-def _log1p_exp(xp: Any, y: Any, x: Any) -> None:
-    """log(1 + exp(-|x|)). `y` must not be `x`."""
+def _log1p_exp(xp: Any, y: Any, x: Any, u: Any, lost: Any) -> None:
+    """log(1 + exp(-|x|)); u and lost are buffers. `y` must not be `x`. In float32 it is log(u) plus what 1 + exp(-|x|)
+    lost when it was rounded to u: the vector loop of log1p needs AVX-512, that of log does not."""
     xp.absolute(x, out=y)
     xp.negative(y, out=y)
     xp.exp(y, out=y)
-    xp.log1p(y, out=y)
+    if y.dtype.itemsize == 8:
+        xp.log1p(y, out=y)
+        return
+    xp.add(y, 1.0, out=u)
+    xp.subtract(u, 1.0, out=lost)
+    xp.subtract(y, lost, out=lost)
+    xp.log(u, out=y)
+    xp.add(y, lost, out=y)
 
 
-def _softplus(xp: Any, y: Any, x: Any, work: Any) -> None:
-    """log(1 + exp x) as max(x, 0) + log1p(exp(-|x|))."""
-    _log1p_exp(xp, y, x)
+def _softplus(xp: Any, y: Any, x: Any, work: Any, more: Any) -> None:
+    """log(1 + exp x) as max(x, 0) + log1p(exp(-|x|)); work and more are buffers."""
+    _log1p_exp(xp, y, x, work, more)
     xp.clip(x, 0.0, xp.inf, out=work)
     xp.add(y, work, out=y)
 
