@@ -29,14 +29,17 @@ def reciprocal(xp: Any, y: Any, input: Any) -> None:
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-@scratch(lambda input: [input])
+@scratch(lambda input: [input.with_dtype("bool")] * 2)
 def sign(xp: Any, y: Any, input: Any, *, scratch: list[Any]) -> None:
+    """The difference of two comparisons, in bytes: NaN is neither above nor below, which gives PyTorch's 0."""
     if y.dtype.kind == "b":
         xp.copyto(y, input)
         return
-    xp.greater(input, 0, out=y)  # NaN is neither, which gives PyTorch's 0
-    xp.less(input, 0, out=scratch[0])
-    xp.subtract(y, scratch[0], out=y)
+    above, below = scratch
+    xp.greater(input, 0, out=above)
+    xp.less(input, 0, out=below)
+    xp.subtract(above.view("int8"), below.view("int8"), out=above.view("int8"))
+    xp.copyto(y, above.view("int8"), casting="unsafe")
 
 
 def _rounded(function: str) -> Any:
