@@ -18,6 +18,7 @@ from .checks import GAP, checks
 from .errors import ArgumentError, BackendError, GputapeError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+OVERRIDES = ("epochs", "steps", "batch_size", "lr", "precision")  # options of train that replace the recipe's
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--steps", type=int, help="stop after so many steps")
     train.add_argument("--batch-size", type=int)
     train.add_argument("--lr", type=float, help="peak learning rate")
+    train.add_argument(
+        "--precision", metavar="bf16", help="compute in bf16 or fp16; weights stay in fp32 (the default)"
+    )
     train.add_argument("--seed", type=int, default=0, help="the same seed gives the same weights, bit for bit")
     train.add_argument("--seeds", type=_seeds, metavar="0-4", help="train once per seed and print the mean accuracy")
     train.add_argument("--out", metavar="DIR", help="folder for the results (default: runs/MODEL)")
@@ -146,8 +150,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.resume:
         return _resume(args)
     seeds = args.seeds or [args.seed]
-    overrides = {"epochs": args.epochs, "steps": args.steps, "batch_size": args.batch_size, "lr": args.lr}
-    options = Options.of(args.model, **overrides)
+    options = Options.of(args.model, **{name: getattr(args, name) for name in OVERRIDES})
     from .train.run import new_folder
 
     root = new_folder(args.model, args.out)
@@ -166,7 +169,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _resume(args: argparse.Namespace) -> int:
-    given = [n for n in ("epochs", "steps", "batch_size", "lr", "seeds", "out") if getattr(args, n) is not None]
+    given = [n for n in (*OVERRIDES, "seeds", "out") if getattr(args, n) is not None]
     if given or args.seed:
         names = ", ".join("--" + n.replace("_", "-") for n in (given or ["seed"]))
         raise ArgumentError(f"train: --resume continues a run with its own options. Leave {names} out.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -97,6 +98,18 @@ def test_errors_are_one_line_without_a_traceback(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["train", "--seeds", "x"])
     assert "not a list of seeds" in capsys.readouterr().err
+
+
+def test_training_in_16_bit(capsys, tmp_path):
+    for precision in ("bf16", "fp16"):
+        out = tmp_path / precision
+        args = ["train", "digits-mlp", *QUICK, "--precision", precision, "--steps", "2", "--out", out]
+        assert run(capsys, *args)[0] == 0
+        assert json.loads((out / "config.json").read_text())["options"]["precision"] == precision
+        assert run(capsys, "eval", out)[0] == 0
+    code, _, err = run(capsys, "train", "--precision", "half", "--out", tmp_path / "x")
+    assert code == 1 and err.startswith("gputape: precision: 'half' is not known. Use one of") and err.count("\n") == 1
+    assert "Leave --precision out" in run(capsys, "train", "--resume", out, "--precision", "bf16")[2]
 
 
 def test_a_run_is_not_overwritten(capsys, tmp_path):

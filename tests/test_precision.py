@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, by whichever test comes first
 
 import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import registry
-from gputape.aval import FLOATS, ITEMSIZE
+from gputape import nn, optim, registry
+from gputape.aval import FLOATS
 from gputape.backend import NP_DTYPE
 from gputape.samples import T
 from gputape.testing import apply, inputs_of
+from gputape.train.models import recipe
 
 NARROW = {"bf16": "bfloat16", "fp16": "float16"}
 OPS = [op for op in registry.ops() if op.public]
@@ -197,4 +201,117 @@ def test_a_pure_tape_does_not_read_it():
         tape, c = tape.cast(a, "bfloat16")
         tape, z = tape.op("matmul", c, c)
     assert tape.node(y).aval.dtype == "float32" and tape.node(z).aval.dtype == "bfloat16"
-    assert ITEMSIZE[tape.node(z).aval.dtype] == 2
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def small_cnn():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(24, 10),
+    )
+
+
+MODELS = {"digits-mlp": recipe("digits-mlp").build, "small-cnn": small_cnn}
+LAYERS = 3  # with a product, in both
+
+
+class Run:
+    """A few steps of AdamW on one batch: losses, logits, and what they leave behind."""
+
+    def __init__(self, model, precision, device="cpu", steps=4, compiled=False, scale=2.0**10):
+        rng = np.random.default_rng(0)
+        x, y = rng.uniform(size=(8, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 8)
+        with gt.device(device):
+            gt.manual_seed(0)
+            self.model = MODELS[model]()
+            self.opt = optim.AdamW(self.model.parameters(), lr=2e-3)
+            self.scaler = optim.GradScaler(scale, enabled=precision == "fp16")
+
+            def step(x, y):
+                with gt.precision(precision), gt.record() as tape:
+                    logits = self.model(x)
+                    loss = gt.cross_entropy(logits, y)
+                    scaled = self.scaler.scale(loss)
+                grads = tape.backward(scaled)
+                self.scaler.step(self.opt, grads)
+                self.scaler.update()
+                return loss, logits, grads
+
+            step = gt.compile(step) if compiled else step
+            self.losses, self.scales, self.largest = [], [], 0.0
+            for _ in range(steps):
+                loss, logits, self.grads = step(x, y)
+                self.losses.append(float(loss))
+                self.scales.append(self.scaler.get_scale())
+                self.largest = max(self.largest, float(np.abs(np.asarray(logits, np.float32)).max()))
+
+    def bits(self):
+        state = self.opt.state_dict()["state"]
+        arrays = [*self.model.state_dict().values(), *(a for s in state.values() for a in s.values())]
+        return [np.asarray(a).tobytes() for a in arrays] + [np.asarray(g).tobytes() for g in self.grads.values()]
+
+
+UNIT = {"bf16": 2.0**-8, "fp16": 2.0**-11}  # of rounding
+
+
+def tolerance(precision, exact):
+    """Each product rounds its two factors and its result; the loss moves by at most twice what a logit does."""
+    return 2 * 3 * LAYERS * UNIT[precision] * max(exact.largest, 1.0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("model", MODELS)
+def test_training_in_16_bit_follows_float32(model, precision, device):
+    if device == "emulated":
+        pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
+    steps = 4 if device == "cpu" else 2
+    exact, found = Run(model, "fp32", steps=steps), Run(model, precision, device, steps)
+    np.testing.assert_allclose(found.losses, exact.losses, rtol=0, atol=tolerance(precision, exact))
+    assert found.losses != exact.losses
+    stored = [*found.model.state_dict().values(), *found.grads.values()]
+    stored += [a for s in found.opt.state_dict()["state"].values() for a in s.values()]
+    assert {str(np.asarray(a).dtype) for a in stored} <= {"float32", "int64"}
+
+
+@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("model", MODELS)
+def test_a_compiled_step_gives_the_same_bits(model, precision):
+    eager, replayed = Run(model, precision), Run(model, precision, compiled=True)
+    assert eager.losses == replayed.losses and eager.bits() == replayed.bits()
+
+
+def test_a_run_whose_gradients_overflow_backs_off_and_recovers():
+    first = 2.0**30
+    run = Run("small-cnn", "fp16", steps=24, scale=first)
+    skipped = sum(after < before for before, after in zip([first, *run.scales], run.scales))
+    assert skipped >= 8 and run.scales[-1] == first / 2**skipped
+    assert {int(s["step"]) for s in run.opt.state_dict()["state"].values()} == {24 - skipped}
+    exact = Run("small-cnn", "fp32", steps=24 - skipped)  # the steps that were left out have left no trace
+    assert len(set(run.losses[: skipped + 1])) == 1
+    np.testing.assert_allclose(run.losses[skipped:], exact.losses, rtol=0, atol=tolerance("fp16", exact))
+    assert run.losses[-1] < run.losses[0]
+
+
+def test_changing_the_precision_records_another_plan():
+    @gt.compile
+    def product(a):
+        return gt.matmul(a, a)
+
+    a = np.full((3, 3), 1.001, np.float32)
+    plain = product(a)
+    with gt.precision("bf16"):
+        assert product(a).dtype.name == "bfloat16"
+    with gt.precision("fp16"):
+        assert product(a).dtype.name == "float16"
+    same_bits(product(a), plain)
+    assert len(product.plans) == 3
+    assert "cast" in [n.op for plan, *_ in product.plans.values() for n in plan.record]

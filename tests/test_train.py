@@ -142,8 +142,9 @@ def test_training_learns():
     assert [row["epoch"] for row in trainer.history] == list(range(1, 9))
 
 
-def test_a_run_stopped_anywhere_continues_to_the_same_bits(tmp_path):
-    options = Options.of("digits-mlp", seed=3, epochs=2)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_stopped_anywhere_continues_to_the_same_bits(tmp_path, precision):
+    options = Options.of("digits-mlp", seed=3, epochs=2, precision=precision)
     whole = Trainer(options, digits())
     whole.fit()
     calls = iter(range(10**6))
@@ -158,6 +159,9 @@ def test_a_run_stopped_anywhere_continues_to_the_same_bits(tmp_path):
     found, about = modelfile.load(tmp_path / "model.safetensors")
     assert about["step"] == whole.total
     assert b"".join(found[name].tobytes() for name in whole.model.state_dict()) == weights(whole)
+    assert {str(a.dtype) for a in found.values()} == {"float32"}
+    scaler = modelfile.load(tmp_path / "state.safetensors")[1]["scaler"]
+    assert scaler == whole.scaler.state_dict() and bool(scaler) == (precision == "fp16")
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert len(rows) == 3 and rows[1].split(",")[1] == repr(whole.history[0]["loss"])
 

@@ -15,6 +15,7 @@ from .. import nn, optim
 from ..data import Split, batches, shift_images
 from ..dispatch import call
 from ..errors import ArgumentError, CheckpointError, DataError
+from ..numerics import precision
 from ..random import generator, manual_seed
 from ..recording import record
 from .models import recipe
@@ -54,6 +55,7 @@ class Options:
 
     Attributes:
         steps: stop after so many steps; None for all the epochs.
+        precision: "fp32", or what `gt.precision` takes; "fp16" scales the loss.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Options:
     weight_decay: float
     shift: float
     steps: int | None = None
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, model: str, seed: int = 0, steps: int | None = None, **overrides: Any) -> Options:
@@ -80,6 +83,7 @@ class Options:
     def checked(self) -> Options:
         """The same; `ArgumentError` if the model is unknown or a number is none or out of its range."""
         found = recipe(self.model)
+        precision(self.precision)  # raises for an unknown name
         for name in ("epochs", "batch_size", "steps"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
@@ -108,6 +112,8 @@ class Trainer:
         manual_seed(options.seed)
         self.model = recipe(options.model).build()
         self.opt = optim.AdamW(self.model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+        self.precision = precision(options.precision)
+        self.scaler = optim.GradScaler(enabled=self.precision.value == "float16")
         self.batch_size = min(options.batch_size, len(data.x_train))
         self.steps_per_epoch = len(data.x_train) // self.batch_size
         self.total = options.epochs * self.steps_per_epoch
@@ -181,11 +187,13 @@ class Trainer:
     def _step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, int]:
         """One update; the loss before it, and how many images were classified right."""
         self.opt.lr = self.rate()
-        with record() as tape:
+        with self.precision, record() as tape:
             logits = self.model(x)
             loss = call("cross_entropy", logits, y)
+            scaled = self.scaler.scale(loss)
         value, right = float(loss), int((np.argmax(logits.value, 1) == y).sum())
-        self.opt.step(tape.backward(loss))
+        self.scaler.step(self.opt, tape.backward(scaled))
+        self.scaler.update()
         return value, right
 
     def _finish_epoch(self, progress: Progress | None) -> None:
@@ -214,6 +222,7 @@ class Trainer:
             "epoch_start": self._epoch_start,
             "sums": self._sums,
             "history": self.history,
+            "scaler": self.scaler.state_dict(),
         }
         return arrays, about
 
@@ -227,6 +236,8 @@ class Trainer:
             groups = self.opt.state_dict()["param_groups"]
             self.model.load_state_dict(weights)
             self.opt.load_state_dict({"state": saved, "param_groups": groups})
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(about["scaler"])
             self.step, self._sums = int(about["step"]), [float(s) for s in about["sums"]]
             self.history = [{column: row[column] for column in COLUMNS} for row in about["history"]]
             self._epoch_start = tuple(about["epoch_start"])
