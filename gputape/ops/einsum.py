@@ -177,6 +177,7 @@ register(
     right, by one batched matrix product each. One dtype. As torch.einsum.
     """,
     signature="equation, *operands",
+    precision="narrow",
     inputs=("*operands",),
     canon=_einsum_canon,
     rule=_einsum_rule,
@@ -277,6 +278,7 @@ register(
     doc="Sum of products over pairs of axes: the last `dims` axes of a with the first of b, or the axes listed as "
     "dims=((of a), (of b)). The other axes of a come first in the result. As torch.tensordot.",
     signature="a, b, dims=2",
+    precision="narrow",
     inputs=("a", "b"),
     canon=_tensordot_canon,
     rule=_tensordot_rule,

@@ -262,6 +262,7 @@ register(
     name="softmin",
     doc="softmax(-input) along `dim`. As torch.nn.functional.softmin.",
     signature="input, dim, dtype=None",
+    precision="wide",
     inputs=("input",),
     canon=_softmin_canon,
     rule=lambda input, *, dim, dtype: input,
