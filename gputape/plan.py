@@ -15,11 +15,10 @@ from .arrays import memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
 from .node import Node
+from .placement import ALIGNMENT, Placement, Program, aligned
 from .registry import At
 from .trace import Trace
 from .variable import Cell, Var
-
-ALIGNMENT = 64  # bytes; a cache line, and more than any vector register
 
 
 class Plan:
@@ -27,7 +26,7 @@ class Plan:
 
     Attributes:
         nodes: the nodes that run, with their ids in the record.
-        arena_bytes: size of the one buffer that holds all intermediate values.
+        placement: where its values live.
     """
 
     def __init__(self, trace: Trace, results: Sequence[Any], name: str) -> None:
@@ -61,58 +60,54 @@ class Plan:
 
     # --- memory
 
-    def _owners(self) -> dict[int, int]:
-        """Id → id of the node whose buffer it lives in: views and further outputs share their input's."""
-        owner: dict[int, int] = {}
-        for i in self.live:
-            node = self.record[i]
-            shares = node.op == "output" or node.at.op.view is not None
-            owner[i] = owner[self.inputs_of[i][0]] if shares else i
-        return owner
-
     def _bind(self) -> None:
-        xp, owner = self.backend.xp, self._owners()
-        last: dict[int, int] = {}
-        for i in self.live:
-            for j in self.inputs_of[i]:
-                if j is not None:
-                    last[owner[j]] = i
-            last[owner[i]] = max(last.get(owner[i], i), i)
-        for kept in (*self.results, *self.effects.values()):
-            if kept is not None:
-                last[owner[kept]] = len(self.record)
-        computed = [i for i in self.live if self.record[i].inputs and owner[i] == i]
-        self.scratch = {i: _backend._scratch(self.backend.body(self.record[i].at), self.record[i].at) for i in computed}
-        blocks: list[tuple[Any, int, int, int]] = []
-        for i in computed:
-            outs = [a.nbytes for a in self.record[i].avals if a is not None]
-            blocks.append((i, sum(map(_aligned, outs)), i, last[i]))
-            blocks.append(((i, "scratch"), sum(_aligned(a.nbytes) for a in self.scratch[i]), i, i))
-        offsets, self.arena_bytes = _pack(blocks)
-        arena = xp.empty(self.arena_bytes + ALIGNMENT, np.uint8)
-        start = -arena.__array_interface__["data"][0] % ALIGNMENT if isinstance(arena, np.ndarray) else 0
-        self._arena = arena[start:]
+        body, record = self.backend.body, self.record
+        kept = [i for i in self.results if i is not None]
+        scratch = {i: _backend._scratch(body(record[i].at), record[i].at) for i in self.live if _runs(record[i])}
+        program = Program(record, self.live, self.inputs_of, self.cells, self.effects, kept, scratch)
+        self.placement = Placement(program, self.backend.memory)
+        self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         self._steps: list[Callable[[], Any]] = []
         for i in self.live:
-            node = self.record[i]
+            node = record[i]
+            inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
             if not node.inputs:
                 values[i] = (self._leaf(i, node),)
-                continue
-            inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
-            if node.op == "output":
+            elif node.op == "output":
                 values[i] = (values[self.inputs_of[i][0]][node.attrs["index"]],)
             elif node.at.op.view is not None:
                 values[i] = self.backend.call(node.at)(inputs)
             else:
-                outs = self._carve(offsets[i], node.avals)
-                scratch = self._carve(offsets[(i, "scratch")], self.scratch[i])
-                values[i] = tuple(outs)
-                self._steps.append(self._call(node.at, outs, inputs, scratch))
+                values[i] = tuple([self._output(i, k, a) for k, a in enumerate(node.avals)])
+                if i in self.placement.joins:
+                    values[i][0][...] = 0  # its parts are computed in their places
+                    continue
+                work, start = [], self.placement.scratch(i)
+                for a in scratch[i]:
+                    work.append(self._carve(start, a))
+                    start += aligned(a.nbytes)
+                self._steps.append(self._call(node.at, list(values[i]), inputs, work))
+        home = program.home
         self._arguments_in = [values[i][0] if i in values else None for i in self.arguments]
-        self._effects_out = [(cell, values[i][0], owner[i] in self.cells) for cell, i in self.effects.items()]
+        self._effects_out = [
+            (cell, values[i][0], home[i][0] in self.cells)
+            for cell, i in self.effects.items()
+            if home[i] not in self.placement.in_cell
+        ]
         self._results_out = [None if i is None else values[i][0] for i in self.results]
+
+    @property
+    def arena_bytes(self) -> int:
+        """Size of the one buffer that holds the intermediate values."""
+        return self.placement.size
+
+    def _output(self, i: int, k: int, a: Aval | None) -> Any:
+        if a is None:
+            return None
+        cell = self.placement.in_cell.get((i, k))
+        return cell.array if cell is not None else self._carve(self.placement.output(i, k), a)
 
     def _leaf(self, i: int, node: Node) -> Any:
         """Where an input of the program lives: a buffer that replays fill, the cell's memory, or the constant."""
@@ -126,17 +121,9 @@ class Plan:
             self._copied.append((buffer, cell))
         return buffer
 
-    def _carve(self, offset: int, avals: Sequence[Aval | None]) -> list[Any]:
-        """Arrays over the arena from `offset` on, one per aval."""
-        out: list[Any] = []
-        for a in avals:
-            if a is None:
-                out.append(None)
-                continue
-            dtype = _backend.NP_DTYPE[a.dtype]
-            out.append(self._arena[offset : offset + a.nbytes].view(dtype).reshape(a.shape))
-            offset += _aligned(a.nbytes)
-        return out
+    def _carve(self, offset: int, a: Aval) -> Any:
+        """An array over the arena."""
+        return self._arena[offset : offset + a.nbytes].view(_backend.NP_DTYPE[a.dtype]).reshape(a.shape)
 
     def _call(self, at: At, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> Callable[[], Any]:
         """One step: the body on its fixed arrays. 16-bit arrays go through the runner that widens them."""
@@ -183,6 +170,7 @@ class Plan:
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
         for cell, value in writes:
             cell.array[...] = value
+        for cell in self.effects:
             cell.written()
         if self.words:
             from .random import generator
@@ -246,25 +234,11 @@ def _plain(x: Any) -> bool:
     return x is None or isinstance(x, bool | int | float | str) or (isinstance(x, tuple) and all(map(_plain, x)))
 
 
-def _aligned(n: int) -> int:
-    return -(-n // ALIGNMENT) * ALIGNMENT
+def _runs(node: Node) -> bool:
+    return bool(node.inputs) and node.op != "output" and node.at.op.view is None
 
 
-def _pack(blocks: list[tuple[Any, int, int, int]]) -> tuple[dict[Any, int], int]:
-    """Offsets for blocks (key, bytes, first use, last use) such that no two in use at once overlap; the total size.
-
-    Largest first, each at the lowest free offset: the greedy order of Pisarchyk and Lee, "Efficient Memory Management
-    for Deep Neural Net Inference" (2020).
-    """
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    offsets: dict[Any, int] = {}
-    for key, size, first, last in sorted(blocks, key=lambda b: -b[1]):
-        at = 0
-        if size:
-            for start, end, *_ in sorted(p for p in placed if p[2] <= last and first <= p[3]):
-                if at + size <= start:
-                    break
-                at = max(at, end)
-            placed.append((at, at + size, first, last))
-        offsets[key] = at
-    return offsets, max((end for _, end, _, _ in placed), default=0)
+def _aligned_bytes(xp: Any, size: int) -> Any:
+    memory = xp.empty((size + ALIGNMENT,), np.uint8)
+    start = -memory.__array_interface__["data"][0] % ALIGNMENT if isinstance(memory, np.ndarray) else 0
+    return memory[start:]

@@ -50,6 +50,10 @@ class Op:
         compose: `(F, *inputs, **attrs) -> result`; a composed op has no body and no vjp: it is the ops it calls.
         view: `(shape, strides, **attrs) -> (offset, strides) | None`, in elements; the output shares the input's memory
             unless None is returned. The body of a view op returns the view instead of writing an output.
+        inplace: whether outputs may be the memory of inputs of their aval: bodies and kernels read each element before
+            they write it.
+        joins: `(*avals, **attrs) -> offsets`: the output is a vector that holds the elements of each input from that
+            offset on, in C order, and zeros between them.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable; a function of the attributes if that depends.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
@@ -81,6 +85,8 @@ class Op:
     order: Any = "any"
     compose: Callable[..., Any] | None = None
     view: Callable[..., Any] | None = None
+    inplace: bool = False
+    joins: Callable[..., Sequence[int]] | None = None
     batch: Any = "none"
     number: tuple[str, str] | None = None
     precision: str | None = None

@@ -11,7 +11,7 @@ import pytest
 import gputape as gt
 from gputape import nn, optim
 from gputape.dispatch import updates
-from gputape.plan import _pack
+from gputape.placement import pack
 from gputape.random import generator
 from gputape.train.models import recipe
 from gputape.variable import Cell, Var
@@ -104,7 +104,7 @@ def test_packing_never_overlaps_what_lives_at_once():
     for k in range(200):
         first = int(rng.integers(0, 100))
         blocks.append((k, int(rng.integers(0, 50)) * 64, first, first + int(rng.integers(0, 20))))
-    offsets, total = _pack(blocks)
+    offsets, total = pack(blocks)
     for a, size_a, f_a, l_a in blocks:
         assert offsets[a] + size_a <= total
         for b, size_b, f_b, l_b in blocks:

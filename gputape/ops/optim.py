@@ -8,6 +8,7 @@ parameter and state keep their bits, whatever the gradient holds.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from ..aval import Aval, need_float
@@ -99,6 +100,7 @@ param' = param - rate · (grad + weight_decay · param).""",
     inputs=("param", "grad", "rate", "skip"),
     outputs=("new_param",),
     rule=_sgd_update_rule,
+    inplace=True,
     samples=(
         Sample(t(3, 5), t(3, 5), t(fill=(0.1)), grad_=False),
         Sample(t(3, 5), t(3, 5), t(fill=(0.1)), weight_decay=0.01, grad_=False),
@@ -137,6 +139,7 @@ param - rate · (d + momentum · buffer'). The scalars rate and fresh come from 
     outputs=("new_param", "new_buffer"),
     returns=2,
     rule=_sgd_momentum_update_rule,
+    inplace=True,
     samples=(
         Sample(*_MOMENTUM, t(fill=(0.75)), grad_=False),
         Sample(*_MOMENTUM, t(fill=(1.0)), momentum=0.5, weight_decay=0.1, nesterov=True, grad_=False),
@@ -230,6 +233,7 @@ The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's d
     outputs=("new_param", "new_exp_avg", "new_exp_avg_sq"),
     returns=3,
     rule=_adam_update_rule,
+    inplace=True,
     samples=(
         _adam_sample(3, 5),
         _adam_sample(3, 5, decoupled=True),
@@ -269,6 +273,10 @@ def _pack_rule(*arrays: Aval) -> Aval:
     return Aval((sum(map(packed_size, arrays)),), arrays[0].dtype)
 
 
+def _pack_places(*arrays: Aval) -> list[int]:
+    return list(accumulate((packed_size(a) for a in arrays[:-1]), initial=0))
+
+
 register(
     name="pack",
     doc="""The elements of all arrays as one vector, each array in C order and followed by zeros up to a multiple of 16
@@ -276,6 +284,7 @@ elements.""",
     signature="arrays",
     inputs=("*arrays",),
     rule=_pack_rule,
+    joins=_pack_places,
     samples=(
         Sample(t(3, 5), t(7), grad_=False),
         Sample(t(16), t(), t(4, 4), grad_=False),
