@@ -16,7 +16,19 @@ from .gradcheck import check_grads
 from .jacobian import hessian, jacobian
 from .node import Node
 from .numerics import matmul_precision, precision
-from .random import Generator, bernoulli, manual_seed, rand, randn, randperm
+from .random import (
+    Generator,
+    bernoulli,
+    manual_seed,
+    normal,
+    rand,
+    rand_like,
+    randint,
+    randint_like,
+    randn,
+    randn_like,
+    randperm,
+)
 from .recording import Recording, leaf, no_grad, record
 from .registry import find as _find
 from .registry import ops as _ops

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import HOST
-from .aval import FLOATS, need_float
+from .aval import FLOATS, broadcast_shapes, need_float, promote
 from .backend import as_array, aval_of, backend
 from .dispatch import call, interpreter
 from .errors import ArgumentError, CompileError, DTypeError
@@ -146,12 +146,16 @@ def _is_size(n: Any) -> bool:
     return isinstance(n, int | np.integer) and not isinstance(n, bool) and int(n) >= 0
 
 
+def _dtype_name(dtype: Any) -> Any:
+    return dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+
+
 def _draw(name: str, op: str, shape: tuple[Any, ...], dtype: Any, source: Generator | None, even: bool) -> Any:
     sizes = _sizes(shape)
     if not all(map(_is_size, sizes)):
         raise ArgumentError(f"{name}: {sizes} is not a shape. Pass integers of 0 or more, as in {name}(2, 3).")
     sizes = tuple(map(int, sizes))
-    dtype = dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+    dtype = _dtype_name(dtype)
     if dtype not in FLOATS:
         raise DTypeError(f"{name}: dtype {dtype!r} is not floating point. Use one of {', '.join(FLOATS)}.")
     size = math.prod(sizes)
@@ -177,6 +181,77 @@ def randperm(n: int, *, generator: Generator | None = None) -> Any:
     return F.random_permutation(state, int(n), offset)
 
 
+def _aval(x: Any) -> Any:
+    return x.aval if isinstance(x, Operators) else aval_of(as_array(x))
+
+
+def rand_like(input: Any, *, dtype: Any = None, generator: Generator | None = None) -> Any:
+    """Uniform numbers in [0, 1) of the shape and dtype of `input`. As torch.rand_like."""
+    a = _aval(input)
+    return _draw("rand_like", "random_uniform", (a.shape,), dtype or a.dtype, generator, even=False)
+
+
+def randn_like(input: Any, *, dtype: Any = None, generator: Generator | None = None) -> Any:
+    """Normal numbers of mean 0 and variance 1, of the shape and dtype of `input`. As torch.randn_like."""
+    a = _aval(input)
+    return _draw("randn_like", "random_normal", (a.shape,), dtype or a.dtype, generator, even=True)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, dtype: Any = "int64", generator: Generator | None = None
+) -> Any:
+    """Integers from `low` (0 if left out) to `high` - 1, of shape `size`: word modulo (high - low), plus low.
+
+    `randint(high, size)` or `randint(low, high, size)`, as torch.randint. high - low may be up to 2³².
+
+    Raises:
+        ArgumentError: an empty or too wide range, or a size that is no shape.
+    """
+    if size is None:  # randint(high, size)
+        low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
+    if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (low, high)):
+        raise ArgumentError(f"randint: low={low!r} and high={high!r} must be integers. Use randint(low, high, size).")
+    low, high = int(low), int(high)
+    if not 0 < high - low <= 2**32:
+        raise ArgumentError(f"randint: from {low} to {high} - 1 there must be 1 to 2**32 integers. Change low or high.")
+    shape = tuple(size) if isinstance(size, tuple | list) else (size,)
+    if not all(map(_is_size, shape)):
+        raise ArgumentError(f"randint: size={size!r} is not a shape. Pass integers of 0 or more, as in (2, 3).")
+    shape = tuple(map(int, shape))
+    F, state, offset = _reserve("randint", math.prod(shape), generator)
+    found = F.remainder(F.random_bits(state, shape, offset), F.const(high - low, "int64"))
+    found = F.add(found, F.const(low, "int64")) if low else found
+    return found if _dtype_name(dtype) == "int64" else F.cast(found, _dtype_name(dtype))
+
+
+def randint_like(
+    input: Any, low: int, high: int | None = None, *, dtype: Any = None, generator: Generator | None = None
+) -> Any:
+    """Integers as of `randint`, of the shape and dtype of `input`. As torch.randint_like."""
+    a = _aval(input)
+    return randint(low, high, a.shape, dtype=dtype or a.dtype, generator=generator)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None) -> Any:
+    """Normal numbers of that mean and standard deviation. As torch.normal.
+
+    mean and std are arrays that broadcast to the shape of the result (float32 unless one is float64), or numbers, with
+    `size`.
+    """
+    if size is None:
+        arrays = [_aval(x) for x in (mean, std) if not isinstance(x, int | float)]
+        if not arrays:
+            raise ArgumentError("normal: size is missing. Pass a shape, or arrays as mean or std.")
+        need_float("normal", **{f"argument {k}": a for k, a in enumerate(arrays)})
+        size, dtype = broadcast_shapes("normal", *(a.shape for a in arrays)), promote(*arrays)
+    else:
+        dtype = "float32"
+    drawn = _draw("normal", "random_normal", (size,), dtype, generator, even=True)
+    return call("add", call("mul", drawn, std), mean)
+
+
 def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
     """1 with the probability that `input` holds, else 0, element by element, in `input`'s dtype. As torch.bernoulli.
 
@@ -185,7 +260,7 @@ def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
     Raises:
         DTypeError: `input` is not floating point.
     """
-    aval = input.aval if isinstance(input, Operators) else aval_of(as_array(input))
+    aval = _aval(input)
     need_float("bernoulli", input=aval)
     drawn = rand(*aval.shape, dtype="float64" if aval.dtype == "float64" else "float32", generator=generator)
     return call("cast", call("lt", drawn, input), aval.dtype)

@@ -45,8 +45,10 @@ def batch_norm(
         _check_writable(name, running)
     y, mean, var = interpreter().batch_norm_train(input, weight, bias, eps)
     n = per_channel(_aval(input))
+    if not n:  # no values, no statistics
+        return y
     _move(running_mean, mean, momentum, 1.0)
-    _move(running_var, var, momentum, n / max(n - 1, 1))
+    _move(running_var, var, momentum, n / (n - 1))
     return y
 
 

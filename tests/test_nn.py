@@ -21,6 +21,10 @@ RECORDED = [
     ("BatchNorm1d(4)", "weight(4,) bias(4,) running_mean(4,) running_var(4,) num_batches_tracked()"),
     ("BatchNorm2d(4, affine=False)", "running_mean(4,) running_var(4,) num_batches_tracked()"),
     ("BatchNorm3d(4, track_running_stats=False)", "weight(4,) bias(4,)"),
+    ("GroupNorm(2, 4)", "weight(4,) bias(4,)"),
+    ("GroupNorm(2, 4, affine=False)", ""),
+    ("RMSNorm((3, 5))", "weight(3,5)"),
+    ("RMSNorm(5, elementwise_affine=False)", ""),
     ("Embedding(7, 5)", "weight(7,5)"),
     (
         "MultiheadAttention(8, 2)",
@@ -244,6 +248,49 @@ def test_layers_call_their_functions():
     loss = nn.CrossEntropyLoss(label_smoothing=0.1)
     same(loss(x[:, :, 0, 0], labels), gt.cross_entropy(x[:, :, 0, 0], labels, label_smoothing=0.1))
     same(nn.MSELoss("sum")(x, x[::-1]), gt.mse_loss(x, x[::-1], reduction="sum"))
+
+
+def test_norms_of_groups_and_neighbours():
+    x = np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)
+    same(nn.GroupNorm(3, 6, eps=0.1)(x), gt.group_norm(x, 3, np.ones(6, "f"), np.zeros(6, "f"), 0.1))
+    same(nn.RMSNorm((6, 5))(x), gt.rms_norm(x, (6, 5), np.ones((6, 5), "f")))
+    same(nn.LocalResponseNorm(3, 0.5, 0.6, 2.0)(x), gt.local_response_norm(x, 3, 0.5, 0.6, 2.0))
+    with pytest.raises(gt.ArgumentError, match="GroupNorm: 6 channels do not split into num_groups=4"):
+        nn.GroupNorm(4, 6)
+
+
+@pytest.mark.parametrize(
+    "kind, shape, lead",
+    [
+        ("Dropout1d", (50, 20, 3), 2),
+        ("Dropout1d", (400, 3), 1),
+        ("Dropout2d", (50, 20, 2, 3), 2),
+        ("Dropout2d", (50, 20, 3), 2),
+        ("Dropout3d", (50, 20, 2, 1, 3), 2),
+        ("Dropout3d", (400, 2, 2, 3), 1),
+    ],
+)
+def test_channel_dropout_drops_whole_channels(kind, shape, lead):
+    gt.manual_seed(0)
+    layer = getattr(nn, kind)(0.25)
+    x = np.ones(shape, np.float32)
+    y = np.asarray(layer(x)).reshape(int(np.prod(shape[:lead])), -1)
+    assert (y == y[:, :1]).all()
+    np.testing.assert_allclose(y[y != 0], 1 / 0.75)
+    assert abs((y[:, 0] == 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(y))
+    same(layer.eval()(x), x)
+    with pytest.raises(gt.ArgumentError, match=f"{kind}: p=2"):
+        getattr(nn, kind)(2)
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    gt.manual_seed(0)
+    x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    y = np.asarray(nn.AlphaDropout(0.3)(x))
+    assert abs(y.mean()) < 0.02 and abs(y.var() - 1) < 0.03
+    dropped = np.unique(y, return_counts=True)[1].max() / y.size  # all have one value
+    assert abs(dropped - 0.3) < 5 * np.sqrt(0.3 * 0.7 / y.size)
+    same(nn.AlphaDropout(0.3).eval()(x), x)
 
 
 def test_dropout_only_drops_in_training():

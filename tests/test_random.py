@@ -276,3 +276,71 @@ def test_each_call_of_a_compiled_function_draws_anew_and_as_eager_does():
     g = gt.Generator(0)
     with pytest.raises(gt.CompileError, match="generator of your own"):
         gt.compile(lambda x: x + gt.rand(32, generator=g))(x)
+
+
+# --- torch's other names ----------------------------------------------------------------------------------------------
+
+
+def test_randint_is_the_word_modulo_the_range():
+    gt.manual_seed(5)
+    drawn = gt.randint(-3, 4, (50, 20))
+    gt.manual_seed(5)
+    bits = Execute(backend("cpu")).random_bits(generator().take(1000), (50, 20))
+    np.testing.assert_array_equal(drawn, bits % 7 - 3)
+    assert drawn.dtype == np.int64 and set(np.unique(drawn)) == set(range(-3, 4))
+    assert gt.randint(2, size=5).shape == (5,) and gt.randint(2, (5,)).max() <= 1
+    assert gt.randint(high=2, low=1, size=()) == 1
+    assert gt.randint(0, 9, (3,), dtype="uint8").dtype == np.uint8
+    assert gt.randint(2**32, (3,)).min() >= 0
+    mine = gt.Generator(3)
+    a = gt.randint(10, (4,), generator=mine)
+    assert mine.state == (3, 4)
+    np.testing.assert_array_equal(a, gt.randint(10, (4,), generator=gt.Generator(3)))
+
+
+@pytest.mark.parametrize("bad", [(3, 3, (2,)), (0, 2**33, (2,)), (1.5, (2,)), (3, (-1,)), (3, (2.0,)), (True, (2,))])
+def test_randint_refuses(bad):
+    with pytest.raises(gt.ArgumentError, match="randint: "):
+        gt.randint(*bad)
+
+
+def test_draws_like_an_array():
+    x = np.zeros((3, 4), np.float64)
+    for draw in (gt.rand_like, gt.randn_like):
+        assert draw(x).dtype == np.float64 and draw(x).shape == (3, 4)
+        assert draw(x, dtype="float32").dtype == np.float32
+        assert draw(gt.Cell(x.astype(np.float32))).dtype == np.float32
+    assert gt.randint_like(np.zeros(5, np.int32), 3).dtype == np.int32
+    assert gt.randint_like(x, 2, 3).max() == 2
+    with pytest.raises(gt.DTypeError, match="rand_like: .*not floating point"):
+        gt.rand_like(np.zeros(3, np.int64))
+
+
+def test_normal_has_the_given_mean_and_deviation():
+    gt.manual_seed(1)
+    z = gt.randn(4, 5)
+    gt.manual_seed(1)
+    np.testing.assert_allclose(gt.normal(2.0, 0.5, (4, 5)), z * 0.5 + 2, rtol=1e-6)
+    gt.manual_seed(1)
+    mean, std = np.arange(5, dtype=np.float32), np.full((4, 1), 2, np.float32)
+    np.testing.assert_allclose(gt.normal(mean, std), z * std + mean, rtol=1e-6)
+    assert gt.normal(np.zeros(3), 1).dtype == np.float64
+    with pytest.raises(gt.ArgumentError, match="normal: size is missing"):
+        gt.normal(0.0, 1.0)
+    with pytest.raises(gt.DTypeError, match="normal: .*floating-point"):
+        gt.normal(np.zeros(3, np.int64))
+
+
+def test_gumbel_softmax_chooses_as_often_as_the_probabilities_say():
+    gt.manual_seed(2)
+    p = np.array([0.5, 0.3, 0.2], np.float32)
+    chosen = gt.gumbel_softmax(np.broadcast_to(np.log(p), (20_000, 3)), tau=0.5, hard=True)
+    assert set(np.unique(chosen)) == {0, 1} and (chosen.sum(1) == 1).all()
+    assert (np.abs(chosen.mean(0) - p) < 5 * np.sqrt(p * (1 - p) / 20_000)).all()
+
+
+def test_a_compiled_function_draws_anew_in_every_call():
+    step = gt.compile(lambda x: (gt.randint(100, (50,)) + gt.normal(x, 1.0), gt.gumbel_softmax(x)))
+    x = np.zeros(50, np.float32)
+    first, second = step(x), step(x)
+    assert not np.array_equal(first[0], second[0]) and not np.array_equal(first[1], second[1])

@@ -42,6 +42,13 @@ def test_training_moves_the_running_statistics_by_the_unbiased_variance(shape, m
     np.testing.assert_allclose(np.asarray(var), expected(start_var, unbiased, momentum), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 2), (2, 3, 0)])
+def test_an_empty_batch_moves_nothing(shape):
+    mean, var = np.full(3, 2.0, np.float32), np.full(3, 5.0, np.float32)
+    assert gt.batch_norm(np.zeros(shape, np.float32), mean, var, training=True).shape == shape
+    assert (mean == 2).all() and (var == 5).all()
+
+
 def test_evaluation_uses_the_running_statistics_and_changes_nothing():
     x, mean, var = draw(4, 3, 2), gt.Cell(draw(3)), gt.Cell(draw(3) ** 2)
     before = mean.numpy(), var.numpy()

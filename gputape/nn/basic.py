@@ -101,21 +101,52 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
-class Dropout(Module):
-    """In training, zeroes each element with probability p and scales the rest by 1/(1 - p)."""
+class _Dropout(Module):
+    op = ""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        kind = type(self).__name__
         if not isinstance(p, int | float) or not 0.0 <= p <= 1.0:
-            raise ArgumentError(f"Dropout: p={p!r} is not a probability. Use a number from 0 to 1.")
+            raise ArgumentError(f"{kind}: p={p!r} is not a probability. Use a number from 0 to 1.")
         if inplace:
-            raise UnsupportedError("Dropout: inplace=True is not available; values on a tape never change.")
+            raise UnsupportedError(f"{kind}: inplace=True is not available; values on a tape never change.")
         self.p = p
 
     def forward(self, input: Any) -> Any:
-        return call("dropout", input, p=self.p, training=self.training)
+        return call(self.op, input, p=self.p, training=self.training)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class Dropout(_Dropout):
+    """In training, zeroes each element with probability p and scales the rest by 1/(1 - p)."""
+
+    op = "dropout"
+
+
+class Dropout1d(_Dropout):
+    """Dropout of whole channels of (N, C, L) or (C, L)."""
+
+    op = "dropout1d"
+
+
+class Dropout2d(_Dropout):
+    """Dropout of whole channels of (N, C, H, W) or (N, C, L)."""
+
+    op = "dropout2d"
+
+
+class Dropout3d(_Dropout):
+    """Dropout of whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+
+    op = "dropout3d"
+
+
+class AlphaDropout(_Dropout):
+    """Dropout for networks of selu: keeps mean and variance."""
+
+    op = "alpha_dropout"
 
 
 class Flatten(Module):

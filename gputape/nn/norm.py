@@ -9,7 +9,7 @@ import numpy as np
 
 from ..backend import as_array
 from ..dispatch import call, updates
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from . import init
 from .module import Buffer, Module, Parameter, whole, zeros
 
@@ -39,6 +39,69 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class RMSNorm(Module):
+    """x / √(mean of x² + eps) over the last axes `normalized_shape`, times weight; eps None is the resolution."""
+
+    def __init__(self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True) -> None:
+        sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        self.normalized_shape = tuple(whole("RMSNorm", "normalized_shape", n, 0) for n in sizes)
+        self.eps = eps
+        self.weight = Parameter(zeros(*self.normalized_shape)) if elementwise_affine else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Any) -> Any:
+        return call("rms_norm", input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.normalized_shape}, eps={self.eps}"
+
+
+class GroupNorm(Module):
+    """(x - mean) / √(var + eps) per sample over each of `num_groups` groups of channels, times weight plus bias."""
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+        self.num_groups = whole("GroupNorm", "num_groups", num_groups, 1)
+        self.num_channels = whole("GroupNorm", "num_channels", num_channels, 0)
+        if num_channels % num_groups:
+            raise ArgumentError(
+                f"GroupNorm: {num_channels} channels do not split into num_groups={num_groups}. Choose a divisor."
+            )
+        self.eps = eps
+        self.weight = Parameter(zeros(num_channels)) if affine else None
+        self.bias = Parameter(zeros(num_channels)) if affine else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Any) -> Any:
+        return call("group_norm", input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.weight is not None}"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + alpha · mean of x² over `size` neighbouring channels)^beta."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Any) -> Any:
+        return call("local_response_norm", input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class _BatchNorm(Module):
