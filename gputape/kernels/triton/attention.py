@@ -39,8 +39,10 @@ def _attend(
     total, norm, top = carry
     m = tl.arange(0, BLOCK_M)[:, None]
     n = tl.arange(0, BLOCK_N)[None, :]
+    keys = tile.below(keys, start)
+    values = tile.below(values, start)
     for first in range(start, stop, BLOCK_N):
-        s = tile.product(q, queries, tile.below(keys, first), BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK) * scale
+        s = tile.product(q, queries, keys, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK) * scale
         s = tile.masked(s, mask, m, n, first_m, first, L, S, causal, CHECK, MASK)
         new_top = tl.maximum(top, tl.max(s, axis=1))
         shift = tl.where(new_top == float("-inf"), 0.0, new_top)  # a row of -inf gives zeros instead of NaN
@@ -49,9 +51,11 @@ def _attend(
         norm = norm * fade + tl.sum(p, axis=1)
         if DROPOUT:
             p = tl.where(tile.kept(dropout, first_m, first, S, BLOCK_M, BLOCK_N), p, 0.0)
-        v = tile.read(tile.below(values, first), BLOCK_N, BLOCK_D)
+        v = tile.read(values, BLOCK_N, BLOCK_D)
         total = tl.dot(p.to(v.dtype), v, total * fade[:, None], input_precision=PRECISION)
         top = new_top
+        keys = tile.below(keys, BLOCK_N)
+        values = tile.below(values, BLOCK_N)
     return total, norm, top
 
 

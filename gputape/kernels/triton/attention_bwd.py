@@ -76,17 +76,19 @@ def _query_gradient(
     """The keys from `start` to `stop` for one tile of queries; CHECK where some of them may not be seen."""
     m = tl.arange(0, BLOCK_M)[:, None]
     n = tl.arange(0, BLOCK_N)[None, :]
+    keys = tile.below(keys, start)
+    values = tile.below(values, start)
     for first in range(start, stop, BLOCK_N):
-        k_rows = tile.below(keys, first)
-        v_rows = tile.below(values, first)
-        k = tile.read(k_rows, BLOCK_N, BLOCK_D)
-        s = tile.product(q, queries, k_rows, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK) * scale
-        dp = tile.product(dy, cotangents, v_rows, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK)
+        k = tile.read(keys, BLOCK_N, BLOCK_D)
+        s = tile.product(q, queries, keys, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK) * scale
+        dp = tile.product(dy, cotangents, values, BLOCK_M, BLOCK_N, BLOCK_D, PRECISION, CHUNK)
         s = tile.masked(s, mask, m, n, first_m, first, L, S, causal, CHECK, MASK)
         if DROPOUT:
             dp = tl.where(tile.kept(dropout, first_m, first, S, BLOCK_M, BLOCK_N), dp * factor, 0.0)
         ds = tl.exp2(s - lse[:, None]) * (dp - delta[:, None])
         total = tl.dot(ds.to(k.dtype), k, total, input_precision=PRECISION)
+        keys = tile.below(keys, BLOCK_N)
+        values = tile.below(values, BLOCK_N)
     return total
 
 
@@ -201,14 +203,14 @@ def _key_gradient(
     dk, dv = carry
     m = tl.arange(0, BLOCK_M)[None, :]
     n = tl.arange(0, BLOCK_N)[:, None]
+    queries = tile.below(queries, start)
+    cotangents = tile.below(cotangents, start)
     for first in range(start, stop, BLOCK_M):
-        q_rows = tile.below(queries, first)
-        dy_rows = tile.below(cotangents, first)
-        q = tile.read(q_rows, BLOCK_M, BLOCK_D)
-        dy = tile.read(dy_rows, BLOCK_M, BLOCK_D)
+        q = tile.read(queries, BLOCK_M, BLOCK_D)
+        dy = tile.read(cotangents, BLOCK_M, BLOCK_D)
         lse, delta = _statistics(lse_ptr + first, delta_ptr + first, L - first, BLOCK_M)
-        s = tile.product(k, keys, q_rows, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK) * scale
-        dp = tile.product(v, values, dy_rows, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK)
+        s = tile.product(k, keys, queries, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK) * scale
+        dp = tile.product(v, values, cotangents, BLOCK_N, BLOCK_M, BLOCK_D, PRECISION, CHUNK)
         s = tile.masked(s, mask, m, n, first, first_n, L, S, causal, CHECK, MASK)
         p = tl.exp2(s - lse[None, :])
         weight = p
@@ -219,6 +221,8 @@ def _key_gradient(
         dv = tl.dot(weight.to(dy.dtype), dy, dv, input_precision=PRECISION)
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision=PRECISION)
+        queries = tile.below(queries, BLOCK_M)
+        cotangents = tile.below(cotangents, BLOCK_M)
     return dk, dv
 
 
