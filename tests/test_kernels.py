@@ -258,6 +258,15 @@ def test_tiles_are_powers_of_two_and_cover_every_shape():
         assert 1 <= groups <= 64 and groups * per_group >= n and per_group % 16 == 0
 
 
+def test_split_sums_cover_all_products_in_whole_blocks():
+    for programs in (0, 1, 2, 7, 64, 128, 5000):
+        for k in (0, 1, 31, 1023, 1024, 1025, 4097, 10**6):
+            splits, each = tiles.split_sums(programs, k, 32)
+            assert each % 32 == 0 and splits * each >= k and (splits - 1) * each < max(k, 1)
+            assert splits == 1 or (k >= tiles.LONG and each >= tiles.SHORTEST and splits * programs <= tiles.PROGRAMS)
+    assert tiles.split_sums(4, 4096, 32)[0] == 16
+
+
 # --- the device code --------------------------------------------------------------------------------------------------
 
 DEVICE_FILES = sorted((Path(kernels.__file__).parent / "triton").glob("*.py"))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
+from ..aval import Aval
 from ..errors import BackendError
 from . import tiles
-from .launch import Kernel, Variant, launch, triton
+from .launch import FLOATS, Kernel, Variant, launch, triton
 
 LONGEST_ROW = 2**24 - 1  # offsets inside a tile of 128 rows are 32-bit
 INPUT_PRECISION = {"16-bit": "ieee", "tf32": "tf32", "ieee": "ieee"}  # products of 16-bit numbers are exact either way
@@ -23,8 +26,34 @@ def kind_of(rt: Any, dtype: str) -> str:
     return getattr(rt, "matmul_precision", "ieee") if dtype == "float32" else "16-bit"
 
 
-def multiply(rt: Any, op: str, y: Any, a: Any, b: Any, bias: Any = None) -> None:
-    """y (…, M, N) = a (…, M, K) @ b (…, K, N) + bias (N); batch axes broadcast, y and bias are contiguous."""
+@dataclass(frozen=True)
+class Plan:
+    """How `batch` products (m, k) @ (k, n) are computed: a function of the shape alone."""
+
+    tile: tuple[int, int, int, int, int]
+    programs: int
+    splits: int
+    depth: int
+
+    @classmethod
+    @cache
+    def of(cls, m: int, n: int, k: int, batch: int, kind: str) -> Plan:
+        tile = tiles.matmul(m, n, batch, kind)
+        programs = tiles.cdiv(m, tile[0]) * tiles.cdiv(n, tile[1]) * batch
+        return cls(tile, programs, *tiles.split_sums(programs, k, tile[2]))
+
+
+def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1) -> list[Aval]:
+    """The scratch of `multiply`: the sums of each split, where there are several."""
+    splits = max((Plan.of(m, n, k, batch, kind).splits for d, kind in KINDS if d == dtype), default=1)
+    return [Aval((splits, batch, m, n), "float32")] if splits > 1 else []
+
+
+def multiply(rt: Any, op: str, y: Any, a: Any, b: Any, bias: Any = None, scratch: Sequence[Any] = ()) -> None:
+    """y (…, M, N) = a (…, M, K) @ b (…, K, N) + bias (N); batch axes broadcast, y and bias are contiguous.
+
+    `scratch` begins with the buffer of `partial_sums`, if that has one.
+    """
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = y.shape[:-2]
     left, a_transposed, row_a, batch_a = _operand(rt, a, batch)
@@ -34,13 +63,21 @@ def multiply(rt: Any, op: str, y: Any, a: Any, b: Any, bias: Any = None) -> None
             f"{op}: rows of {max(row_a, row_b, n)} elements are longer than the kernel's {LONGEST_ROW} "
             f"({a.shape} @ {b.shape}). Split the product."
         )
-    count = math.prod(batch)
     kind = kind_of(rt, str(y.dtype))
-    tile = tiles.matmul(m, n, count, kind)
-    programs = tiles.cdiv(m, tile[0]) * tiles.cdiv(n, tile[1]) * count
-    sizes = (m, n, k, row_a, row_b, np.int64(batch_a), np.int64(batch_b), int(bias is not None))
-    arrays = (y, left, right, y if bias is None else bias)
-    launch(_kernel(kind, a_transposed, b_transposed, tile), (programs,), (*arrays, *sizes), rt.stream)
+    plan = Plan.of(m, n, k, math.prod(batch), kind)
+    out = y if plan.splits == 1 else scratch[0]
+    sizes = (m, n, k, plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b))
+    ends = (y if bias is None else bias, y, y)
+    has_bias = int(bias is not None)
+    code = _kernel(kind, a_transposed, b_transposed, plan.tile)
+    finished = plan.splits == 1
+    arrays = (out, left, right, *ends)
+    launch(code, (plan.programs, plan.splits), (*arrays, *sizes, has_bias if finished else 0, 0.0, 0.0), rt.stream)
+    if not finished:
+        blocks = tiles.cdiv(y.size, tiles.POINTWISE)
+        launch(
+            _sum_kernel(), (blocks,), (y, out, *ends, np.int64(y.size), n, plan.splits, has_bias, 0.0, 0.0), rt.stream
+        )
 
 
 def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
@@ -72,22 +109,18 @@ def _batch_step(x: Any) -> int | None:
 @cache
 def _kernel(kind: str, a_transposed: bool, b_transposed: bool, tile: tuple[int, int, int, int, int]) -> Kernel:
     block_m, block_n, block_k, warps, stages = tile
+    contiguous = ("M" if a_transposed else "K", "K" if b_transposed else "N")
     return triton(
         "matmul",
         "mm_nd",
-        divisible=(
-            "row_a",
-            "batch_a",
-            "M" if a_transposed else "K",
-            "row_b",
-            "batch_b",
-            "K" if b_transposed else "N",
-            "N",
-        ),
+        divisible=tuple(dict.fromkeys(("row_a", "batch_a", "row_b", "batch_b", "depth", "N", *contiguous))),
         warps=warps,
         stages=stages,
         A_TRANSPOSED=a_transposed,
         B_TRANSPOSED=b_transposed,
+        ACTIVATION=None,
+        SAVED=None,
+        RESIDUAL=False,
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_K=block_k,
@@ -95,15 +128,36 @@ def _kernel(kind: str, a_transposed: bool, b_transposed: bool, tile: tuple[int, 
     )
 
 
-VARIANTS = tuple(
-    Variant(
-        _kernel(kind, a_transposed, b_transposed, tile),
-        (f"*{dtype}",) * 4 + ("int32",) * 5 + ("int64",) * 2 + ("int32",),
-        wide,
-        tensor_cores=kind != "ieee",
+@cache
+def _sum_kernel() -> Kernel:
+    return triton(
+        "matmul",
+        "mm_sum",
+        divisible=("size", "N"),
+        ACTIVATION=None,
+        SAVED=None,
+        RESIDUAL=False,
+        BLOCK=tiles.POINTWISE,
     )
-    for dtype, kind in KINDS
-    for tile in tiles.MATMUL[kind]
-    for a_transposed, b_transposed in product((False, True), repeat=2)
-    for wide in (True, False)
-)
+
+
+def _types(out: str, dtype: str) -> tuple[str, ...]:
+    """The argument types of mm_nd that writes `out`; beside it lie arrays of the inputs' dtype."""
+    return (f"*{out}", *(f"*{dtype}",) * 5, *("int32",) * 6, "int64", "int64", "int32", "float32", "float32")
+
+
+def _variants() -> list[Variant]:
+    found = []
+    for dtype, kind in KINDS:
+        for tile, a_transposed, b_transposed in product(tiles.MATMUL[kind], (False, True), (False, True)):
+            kernel = _kernel(kind, a_transposed, b_transposed, tile)
+            found += [Variant(kernel, _types(dtype, dtype), wide, kind != "ieee") for wide in (True, False)]
+            if dtype != "float32" and tile[0] < 128 and not (a_transposed and b_transposed):  # splits
+                found.append(Variant(kernel, _types("float32", dtype), True, True))
+    for dtype in FLOATS:
+        types = (f"*{dtype}", "*float32", *(f"*{dtype}",) * 3, "int64", *("int32",) * 3, "float32", "float32")
+        found += [Variant(_sum_kernel(), types, wide) for wide in (True, False)]
+    return found
+
+
+VARIANTS = tuple(_variants())

@@ -37,7 +37,10 @@ MASKED = {
     ("attention_bwd_query", False): {128: (32, 32, 8, 2)},
     ("attention_bwd_key", False): {32: (16, 64, 8, 2)},
 }
-DROPPED = {("attention_bwd_key", False): {64: (16, 32, 4, 2), 128: (16, 32, 8, 2), 256: (16, 32, 8, 1)}}
+DROPPED = {
+    ("attention", False): {256: (32, 32, 8, 2)},
+    ("attention_bwd_key", False): {64: (16, 32, 4, 2), 128: (16, 32, 8, 2), 256: (16, 32, 8, 1)},
+}
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
 CHUNK = 32  # columns that a product reads at a time where whole rows do not fit in registers
 SIZES = (32, 64, 128, 256)
@@ -231,6 +234,8 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
     for table, applies in ((MASKED, mask or dropout), (DROPPED, dropout)):
         tiles = tiles | (table.get((name, single), {}) if applies else {})
     block_m, block_n, warps, stages = tiles[block_d]
+    # Rows that are read whole.
+    longest = 32 if single else 64 if dropout and name == "attention_bwd_key" else 128 if mask or dropout else 256
     backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
     return triton(
         "attention_bwd" if backward else "attention",
@@ -244,7 +249,7 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_D=block_d,
-        CHUNK=CHUNK if block_d > (32 if single else 128 if mask or dropout else 256) else 0,
+        CHUNK=CHUNK if block_d > longest else 0,
     )
 
 

@@ -59,6 +59,23 @@ def matmul(m: int, n: int, batch: int, kind: str) -> tuple[int, int, int, int, i
     return MATMUL[kind][-1]
 
 
+def split_sums(programs: int, k: int, depth: int) -> tuple[int, int]:
+    """(splits, products per split) of sums of k products that `programs` programs would make `depth` at a time.
+
+    Few programs with long sums share them. Depends on the shape alone, so that the order of the sum is the same
+    everywhere.
+    """
+    each = k
+    if k >= LONG and programs:
+        each = max(cdiv(k, max(PROGRAMS // programs, 1)), SHORTEST)
+    each = max(cdiv(each, depth), 1) * depth
+    return max(cdiv(k, each), 1), each
+
+
+PROGRAMS = 128  # about one for each multiprocessor of a large GPU
+SHORTEST = 256  # products that a program sums up at least
+LONG = 1024  # shorter sums take less time than a second launch
+
 # "16-bit", or for float32 "tf32" or "ieee". Without tensor cores (float32 as IEEE has it) a thread holds its share of
 # the tile in registers: smaller tiles.
 MATMUL = {
