@@ -32,8 +32,8 @@ class detect_anomaly(contextlib.AbstractContextManager["detect_anomaly"]):
     line and says what it took. As torch.autograd.detect_anomaly, in forward too.
 
     Blamed is an op whose result holds NaN, or an infinity though all that it took is finite; in backward, the node
-    whose vjp gave such a gradient. So an infinity that comes in (by a leaf or an option: a mask of -inf) may go on, and
-    a NaN may be an option. An op that took a NaN is named too, and the error then says that it came in.
+    whose vjp gave such a gradient. So an infinity that comes in (by a leaf or an option: a mask of -inf), or that the op's card
+    allows, may go on, and a NaN may be an option. An op that took a NaN is named too, and the error then says that it came in.
 
     It looks at ops on arrays, recordings, tapes, and their backward where that runs inside. A compiled function is
     recorded anew by every call, as the record is what runs node by node. Every result is read: expect several times the
@@ -112,7 +112,7 @@ def _looking(at: At, call: Call) -> Call:
     if op.view is not None or not any(a is not None and a.is_float for a in at.outs[: op.returns]):
         return call
     options = [x for value in at.attrs.values() for x in _numbers(value)]
-    nan_given, inf_given = any(map(math.isnan, options)), any(map(math.isinf, options))
+    nan_given, inf_given = any(map(math.isnan, options)), at.op.infinite or any(map(math.isinf, options))
     names = [f"{op.inputs[0][1:]}[{k}]" for k in range(len(at.ins))] if op.variadic else op.inputs
 
     def run(arrays: Sequence[Any]) -> tuple[Any, ...]:

@@ -72,6 +72,7 @@ class Backend:
     """
 
     memory: Memory = HOST
+    family = "cpu"
 
     def __init__(self, name: str, xp: Any, package: str, widens: bool) -> None:
         self.name, self.xp, self.widens = name, xp, widens

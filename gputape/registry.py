@@ -54,6 +54,7 @@ class Op:
             they write it.
         joins: `(*avals, **attrs) -> offsets`: the output is a vector that holds the elements of each input from that
             offset on, in C order, and zeros between them.
+        infinite: whether results may be infinite for finite inputs, so that `gt.detect_anomaly` finds nothing in it.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable; a function of the attributes if that depends.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
@@ -86,6 +87,7 @@ class Op:
     compose: Callable[..., Any] | None = None
     view: Callable[..., Any] | None = None
     inplace: bool = False
+    infinite: bool = False
     joins: Callable[..., Sequence[int]] | None = None
     batch: Any = "none"
     number: tuple[str, str] | None = None

@@ -77,6 +77,7 @@ register(
     vjp=_vjp,
     saves=("log_probs", "states", "input_lengths", "target_lengths", "y", "alpha"),
     order=1,
+    infinite=True,  # no alignment fits
     samples=(
         Sample(t(6, 2, 4, **_TINY), _STATES, _LENGTHS, _COUNTS),
         Sample(t(6, 2, 4, **_TINY, layout="transposed"), t(2, 5, dtype="int64", fill=1), _LENGTHS, _COUNTS),

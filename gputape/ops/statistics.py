@@ -231,6 +231,7 @@ register(
         Sample(t(4, 6, layout="transposed", fill="ints", high=2), dim=1, grad_=False),
         Sample(t(0, 3), dim=0, grad_=False),
         Sample(t(), grad_=False),
+        Sample(t(3, dtype="float64", fill=(0.0, 1e-310, 2.0)), grad_=False),
     ),
     errors=REDUCE_ERRORS,
     torch="torch.count_nonzero",

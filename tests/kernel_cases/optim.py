@@ -9,4 +9,3 @@ EDGES = {
         Sample(*(t(16 * n) for n in range(1, 10)), why_="one more, all aligned"),
     ]
 }
-EXEMPT = {"pack": lambda *_: None}

@@ -76,4 +76,4 @@ _OPS = [
     for name, host in vars(module).items()
     if callable(host) and host.__module__ == module.__name__ and not name.startswith("_")
 ]
-EXEMPT = dict.fromkeys(_OPS, _refusal) | dict.fromkeys((*_FLOAT64, "sgd_schedule", "adam_schedule"), _none)
+EXEMPT = dict.fromkeys(_OPS, _refusal) | dict.fromkeys((*_FLOAT64, "sgd_schedule", "adam_schedule", "pack"), _none)
