@@ -151,12 +151,13 @@ class Op:
 
     def at(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
         """The op at these input avals and attribute values: canonical attributes and output avals, memoised."""
-        key = (avals, values, *map(type, values)) if values else avals
+        # The text tells apart what is equal: (2,), (2.0,) and (True,); 0.0 and -0.0
+        key = (avals, values, repr(values)) if values else avals
         try:
             found = self.memo.get(key)
         except TypeError:  # a list among the attributes
             values = tuple(map(_hashable, values))
-            key = (avals, values, *map(type, values))
+            key = (avals, values, repr(values))
             try:
                 found = self.memo.get(key)
             except TypeError:

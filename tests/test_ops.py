@@ -228,6 +228,15 @@ def test_an_array_that_is_none_is_refused_by_name(op):
                 apply(lambda *a, **k: call(op.name, *a, **k), op, inputs, sample.attrs)
 
 
+def test_options_that_are_equal_but_of_other_types_are_not_taken_for_each_other():
+    x = np.arange(2.0)
+    for spell in (tuple, list):
+        np.testing.assert_array_equal(gt.flip(x, spell((0,))), [1.0, 0.0])
+        for wrong in (0.0, False):
+            with pytest.raises(gt.ArgumentError, match=f"flip: dim must be an integer, got {wrong}"):
+                gt.flip(x, spell((wrong,)))
+
+
 BAD = [pytest.param(op, bad, id=f"{op.name}-{k}") for op in OPS for k, bad in enumerate(op.errors)]
 
 
