@@ -222,6 +222,32 @@ def gelu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, approximate: str, scratch
         xp.multiply(dx_, g, out=dx_)
 
 
+def _gelu_and_slope(xp: Any, y: Any, x: Any, *scratch: Any, approximate: str) -> None:
+    """y = gelu(x), and the slope there in the place of x: the costly function in both is computed once."""
+    for y_, x_, u, work, *buffers in _blocks((y, x), scratch):
+        if approximate == "tanh":
+            _gelu_tanh(xp, y_, x_)
+            xp.multiply(x_, x_, out=u)
+            xp.multiply(u, 3 * _K * _C, out=u)
+            xp.add(u, _K, out=u)
+            xp.multiply(u, x_, out=u)
+            xp.subtract(1.0, y_, out=work)
+            xp.multiply(u, work, out=u)
+            xp.add(u, 1.0, out=u)
+        else:
+            _gate(xp, y_, x_, u, work, *buffers)
+            xp.multiply(x_, -0.5, out=u)
+            xp.multiply(u, x_, out=u)
+            xp.exp(u, out=u)
+            xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
+            xp.multiply(u, x_, out=u)
+        xp.multiply(y_, 0.5, out=y_)
+        xp.add(y_, 0.5, out=y_)
+        (xp.multiply if approximate == "tanh" else xp.add)(u, y_, out=u)
+        xp.multiply(y_, x_, out=y_)
+        xp.copyto(x_, u)
+
+
 def _gelu_slope(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
     """Φ(x) + x·φ(x)."""
     _gate(xp, out, x, u, *buffers)

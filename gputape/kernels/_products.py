@@ -14,7 +14,7 @@ import numpy as np
 from ..aval import Aval
 from ..errors import BackendError
 from . import tiles
-from .launch import FLOATS, Kernel, Variant, launch, triton
+from .launch import FLOATS, Function, Kernel, Variant, launch, triton
 
 LONGEST_ROW = 2**24 - 1  # offsets inside a tile of 128 rows are 32-bit
 INPUT_PRECISION = {"16-bit": "ieee", "tf32": "tf32", "ieee": "ieee"}  # products of 16-bit numbers are exact either way
@@ -24,6 +24,21 @@ KINDS = (("float32", "ieee"), ("float32", "tf32"), ("float16", "16-bit"), ("bflo
 def kind_of(rt: Any, dtype: str) -> str:
     """How a dtype enters matrix products on this runtime: "16-bit", or for float32 "ieee" or "tf32"."""
     return getattr(rt, "matmul_precision", "ieee") if dtype == "float32" else "16-bit"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What comes after the sum and its bias: the activation, what is saved of it for backward, the residual."""
+
+    activation: Function | None = None
+    saved: Function | None = None
+    residual: bool = False
+
+    def constants(self) -> dict[str, Any]:
+        return {"ACTIVATION": self.activation, "SAVED": self.saved, "RESIDUAL": self.residual}
+
+
+NOTHING = Ending()
 
 
 @dataclass(frozen=True)
@@ -49,10 +64,26 @@ def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1) -> list[Ava
     return [Aval((splits, batch, m, n), "float32")] if splits > 1 else []
 
 
-def multiply(rt: Any, op: str, y: Any, a: Any, b: Any, bias: Any = None, scratch: Sequence[Any] = ()) -> None:
-    """y (…, M, N) = a (…, M, K) @ b (…, K, N) + bias (N); batch axes broadcast, y and bias are contiguous.
+def multiply(
+    rt: Any,
+    op: str,
+    y: Any,
+    a: Any,
+    b: Any,
+    bias: Any = None,
+    scratch: Sequence[Any] = (),
+    ending: Ending = NOTHING,
+    numbers: tuple[float, float] = (0.0, 0.0),
+    residual: Any = None,
+    saved: Any = None,
+) -> None:
+    """y (…, M, N) = activation(a (…, M, K) @ b (…, K, N) + bias (N)) + residual; batch axes of a and b broadcast, the
+    other arrays are contiguous.
 
-    `scratch` begins with the buffer of `partial_sums`, if that has one.
+    Args:
+        scratch: begins with the buffer of `partial_sums`, if that has one.
+        ending: the activation, whether there is a residual, and what to write to `saved`.
+        numbers: the plain numbers of the activation.
     """
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = y.shape[:-2]
@@ -67,17 +98,15 @@ def multiply(rt: Any, op: str, y: Any, a: Any, b: Any, bias: Any = None, scratch
     plan = Plan.of(m, n, k, math.prod(batch), kind)
     out = y if plan.splits == 1 else scratch[0]
     sizes = (m, n, k, plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b))
-    ends = (y if bias is None else bias, y, y)
-    has_bias = int(bias is not None)
-    code = _kernel(kind, a_transposed, b_transposed, plan.tile)
-    finished = plan.splits == 1
+    ends = (y if bias is None else bias, y if residual is None else residual, y if saved is None else saved)
+    has_bias, whole = int(bias is not None), plan.splits == 1
+    code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending if whole else NOTHING)
     arrays = (out, left, right, *ends)
-    launch(code, (plan.programs, plan.splits), (*arrays, *sizes, has_bias if finished else 0, 0.0, 0.0), rt.stream)
-    if not finished:
+    launch(code, (plan.programs, plan.splits), (*arrays, *sizes, has_bias * whole, *numbers), rt.stream)
+    if not whole:
         blocks = tiles.cdiv(y.size, tiles.POINTWISE)
-        launch(
-            _sum_kernel(), (blocks,), (y, out, *ends, np.int64(y.size), n, plan.splits, has_bias, 0.0, 0.0), rt.stream
-        )
+        args = (y, out, *ends, np.int64(y.size), n, plan.splits, has_bias, *numbers)
+        launch(_sum_kernel(ending), (blocks,), args, rt.stream)
 
 
 def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
@@ -107,7 +136,13 @@ def _batch_step(x: Any) -> int | None:
 
 
 @cache
-def _kernel(kind: str, a_transposed: bool, b_transposed: bool, tile: tuple[int, int, int, int, int]) -> Kernel:
+def _kernel(
+    kind: str,
+    a_transposed: bool,
+    b_transposed: bool,
+    tile: tuple[int, int, int, int, int],
+    ending: Ending = NOTHING,
+) -> Kernel:
     block_m, block_n, block_k, warps, stages = tile
     contiguous = ("M" if a_transposed else "K", "K" if b_transposed else "N")
     return triton(
@@ -118,9 +153,7 @@ def _kernel(kind: str, a_transposed: bool, b_transposed: bool, tile: tuple[int, 
         stages=stages,
         A_TRANSPOSED=a_transposed,
         B_TRANSPOSED=b_transposed,
-        ACTIVATION=None,
-        SAVED=None,
-        RESIDUAL=False,
+        **ending.constants(),
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_K=block_k,
@@ -129,16 +162,13 @@ def _kernel(kind: str, a_transposed: bool, b_transposed: bool, tile: tuple[int, 
 
 
 @cache
-def _sum_kernel() -> Kernel:
-    return triton(
-        "matmul",
-        "mm_sum",
-        divisible=("size", "N"),
-        ACTIVATION=None,
-        SAVED=None,
-        RESIDUAL=False,
-        BLOCK=tiles.POINTWISE,
-    )
+def _sum_kernel(ending: Ending = NOTHING) -> Kernel:
+    return triton("matmul", "mm_sum", divisible=("size", "N"), **ending.constants(), BLOCK=tiles.POINTWISE)
+
+
+def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], ending: Ending) -> Variant:
+    """x · weightᵀ with that ending, wide."""
+    return Variant(_kernel(kind, False, True, tile, ending), _types(dtype, dtype), True, kind != "ieee")
 
 
 def _types(out: str, dtype: str) -> tuple[str, ...]:

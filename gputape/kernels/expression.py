@@ -106,6 +106,15 @@ def text(chain: Chain, way: Layout) -> str:
     return f"{HEAD}@triton.jit\ndef {name(chain, way)}(\n{head}\n):\n" + "".join(f"    {line}\n" for line in body)
 
 
+def function_text(chain: Chain) -> str:
+    """The source of a device function of a block x and two plain numbers: x is the last input of `chain`, all others
+    are 1."""
+    *ones, x = range(len(chain.inputs))
+    body = [*(f"v{k} = tl.full(x.shape, 1.0, tl.float32)" for k in ones), f"v{x} = x", *chain.lines()]
+    body.append(f"return v{chain.outputs[0][0]}")
+    return f"{HEAD}@triton.jit\ndef {chain.name}(x, c0, c1):\n" + "".join(f"    {line}\n" for line in body)
+
+
 def name(chain: Chain, way: Layout) -> str:
     codes = "".join(way.codes) if way.flat else "_".join((*way.codes, *([f"o{way.outer}"] if way.outer else [])))
     return re.sub(r"\W", "_", f"{chain.name}__{codes}")

@@ -20,8 +20,8 @@ import numpy as np
 
 from ..errors import BackendError
 from . import layout
-from .expression import Chain, divisible, name, text
-from .launch import Kernel, Variant, launch
+from .expression import Chain, divisible, function_text, name, text
+from .launch import Function, Kernel, Variant, launch
 from .layout import Layout
 
 
@@ -37,6 +37,23 @@ class Generated(Kernel):
 
     def __reduce__(self) -> Any:
         return Generated, tuple(getattr(self, f.name) for f in fields(self))
+
+
+@dataclass(frozen=True)
+class GeneratedFunction(Function):
+    """A device function whose source is `text`, as `Generated` is a kernel."""
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source not in sys.modules:
+            sys.modules[self.source] = _Made(self.source, self.text)
+
+    def __reduce__(self) -> Any:
+        return GeneratedFunction, (self.source, self.name, self.text)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class _Made(ModuleType):
@@ -65,10 +82,22 @@ _making = threading.RLock()
 def kernel(chain: Chain, way: Layout) -> Generated:
     """The kernel of `chain` for that way to walk (the sizes and strides in it do not matter)."""
     made = text(chain, way)
-    source = f"{__package__}.triton.made_{hashlib.sha256(made.encode()).hexdigest()[:16]}"
+    source = _module(made)
     names = ("BLOCK",) if way.flat else ("BLOCK_ROWS", "BLOCK_COLS")
     constants = tuple(zip(names, way.block, strict=True))
     return Generated("triton", source, name(chain, way), constants, tuple(divisible(chain, way)), text=made)
+
+
+@cache
+def function(chain: Chain) -> GeneratedFunction:
+    """The device function that `function_text` writes."""
+    made = function_text(chain)
+    return GeneratedFunction(_module(made), chain.name, made)
+
+
+def _module(made: str) -> str:
+    """The name of the module with that text."""
+    return f"{__package__}.triton.made_{hashlib.sha256(made.encode()).hexdigest()[:16]}"
 
 
 def variant(

@@ -32,6 +32,20 @@ def need_kernel(op: str, array: Any, dtypes: Sequence[str] = FLOATS) -> str:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A device function that a kernel is compiled with: `name` of the Triton module `source`."""
+
+    source: str
+    name: str
+
+    def loaded(self) -> Any:
+        return getattr(import_module(self.source), self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
 class Kernel:
     """One specialisation of a device function.
 
@@ -39,7 +53,7 @@ class Kernel:
         route: "triton" or "cuda", the language of the source.
         source: dotted name of the Triton module, or path of the .cu file.
         name: the device function.
-        constants: compile-time parameters: constexprs in Triton, macros in CUDA C.
+        constants: compile-time parameters: constexprs in Triton (`Function`s among them), macros in CUDA C.
         divisible: names of integer arguments that are multiples of 16 (and all pointers 16-byte aligned) in the variant
             with wide memory accesses. Whether that variant fits is checked at each launch.
         warps: a block has 32 · warps threads.
@@ -57,6 +71,10 @@ class Kernel:
     @property
     def threads(self) -> int:
         return 32 * self.warps
+
+    def functions(self) -> dict[str, Any]:
+        """Those of the constants that are device functions, loaded."""
+        return {k: v.loaded() for k, v in self.constants if isinstance(v, Function)}
 
     def __str__(self) -> str:
         inside = ", ".join(f"{k}={v}" for k, v in self.constants)

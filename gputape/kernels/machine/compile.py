@@ -83,7 +83,8 @@ def _sources(kernel: launch.Kernel) -> tuple[str, ...]:
         headers = sorted(INCLUDE.glob("*.h"))
         return tuple(p.read_text() for p in (Path(kernel.source), *headers))
     load_triton(interpreted=False)
-    return (getattr(import_module(kernel.source), kernel.name).cache_key,)  # it covers the functions a kernel calls
+    found = (getattr(import_module(kernel.source), kernel.name), *kernel.functions().values())
+    return tuple(f.cache_key for f in found)  # each covers the functions that it calls
 
 
 @cache
@@ -124,7 +125,7 @@ def _made(variant: launch.Variant, arch: int) -> Any:
 
     kernel = variant.kernel
     function = getattr(import_module(kernel.source), kernel.name)
-    constants = dict(kernel.constants)
+    constants = dict(kernel.constants) | kernel.functions()
     runtime = iter(variant.types)
     signature = {n: "constexpr" if n in constants else _triton_type(next(runtime)) for n in function.arg_names}
     promises = {

@@ -33,7 +33,7 @@ def run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) ->
 def _run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     interpreter = _interpreter()
     function = getattr(import_module(kernel.source), kernel.name)
-    constants = dict(kernel.constants)
+    constants = dict(kernel.constants) | kernel.functions()
     names = [n for n in function.arg_names if n not in constants]
     if len(names) != len(args):
         raise BackendError(

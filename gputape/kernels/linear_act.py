@@ -1,0 +1,92 @@
+"""Host side of the affine map with an activation and a residual: the matrix product's kernel, its end generated."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from ..backend import scratch as _scratch
+from ..errors import BackendError
+from ..ops.linear_act import saved_of as _saved_of
+from . import _products, tiles
+from .expression import Chain, Step
+from .formulas import FORMULAS
+from .generated import function
+from .launch import Function, Variant, need_kernel
+from .linear import _matrix, _rows
+
+
+def _sums(input: Any, weight: Any, *others: Any, **attrs: Any) -> Any:
+    return _products.partial_sums(input.dtype, _rows(input), *weight.shape)
+
+
+@_scratch(_sums)
+def linear_act(
+    rt: Any,
+    y: Any,
+    saved: Any,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    residual: Any,
+    *,
+    activation: str,
+    options: Any,
+    scratch: Any = (),
+) -> None:
+    need_kernel("linear_act", y)
+    formula, numbers = _formula(activation, dict(options))
+    _products.multiply(
+        rt,
+        "linear_act",
+        _matrix(rt, y),
+        _matrix(rt, input),
+        weight.T,
+        None if bias is None else rt.packed(bias),
+        scratch,
+        _ending(activation, formula, residual is not None),
+        numbers,
+        None if residual is None else rt.packed(residual),
+        saved,
+    )
+
+
+def _formula(activation: str, options: dict[str, Any]) -> tuple[str, tuple[float, float]]:
+    """The suffix that an option adds to an activation's formulas, and their plain numbers."""
+    suffix = f".{options.pop('approximate')}" if activation == "gelu" else ""
+    first, second, *_ = *map(float, options.values()), 0.0, 0.0
+    return suffix, (first, second)
+
+
+@cache
+def _ending(activation: str, suffix: str, residual: bool) -> _products.Ending:
+    kind = _saved_of(activation)
+    if kind is None:
+        return _products.Ending(residual=residual)
+    apply = _function(f"{activation}{suffix}", "f")
+    kept = apply if residual else None
+    return _products.Ending(apply, _function(f"{activation}_bwd{suffix}", "ff") if kind == "slope" else kept, residual)
+
+
+def _function(formula: str, kinds: str) -> Function:
+    """A formula as a device function of its last operand; a gradient's other operand, dy, is 1."""
+    if formula not in FORMULAS:
+        raise BackendError(
+            f"linear_act: no kernel for {formula!r}. Call linear and the activation one after the other."
+        )
+    name = formula.replace(".", "_")
+    return function(Chain(name, tuple(kinds), (Step(formula, tuple(range(len(kinds)))),), ((len(kinds), "f"),)))
+
+
+def _variants() -> list[Variant]:
+    """The commonest endings, at the tiles of large products; others are compiled when they are met."""
+    endings = [_ending("none", "", True), _ending("relu", "", False), _ending("gelu", ".none", False)]
+    return [
+        _products.affine_variant(dtype, kind, tile, ending)
+        for dtype, kind in _products.KINDS
+        for tile in tiles.MATMUL[kind][:2]
+        for ending in endings
+    ]
+
+
+VARIANTS = tuple(_variants())
