@@ -34,11 +34,13 @@ TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
 MASKED = {
     ("attention", False): {32: (64, 32, 4, 3), 64: (64, 32, 4, 3), 128: (64, 32, 8, 2)},
     ("attention", True): {256: (16, 32, 8, 1)},
-    ("attention_bwd_query", False): {128: (32, 32, 8, 2)},
+    ("attention_bwd_query", False): {64: (64, 32, 8, 1), 128: (32, 32, 8, 2)},
     ("attention_bwd_key", False): {32: (16, 64, 8, 2)},
 }
 DROPPED = {
     ("attention", False): {256: (32, 32, 8, 2)},
+    ("attention", True): {32: (64, 32, 4, 1)},
+    ("attention_bwd_key", True): {128: (16, 16, 8, 1), 256: (16, 16, 16, 1)},
     ("attention_bwd_key", False): {64: (16, 32, 4, 2), 128: (16, 32, 8, 2), 256: (16, 32, 8, 1)},
 }
 MASK_TILE = {False: (64, 32, 4, 2), True: (32, 32, 4, 1)}
@@ -234,8 +236,11 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
     for table, applies in ((MASKED, mask or dropout), (DROPPED, dropout)):
         tiles = tiles | (table.get((name, single), {}) if applies else {})
     block_m, block_n, warps, stages = tiles[block_d]
-    # Rows that are read whole.
-    longest = 32 if single else 64 if dropout and name == "attention_bwd_key" else 128 if mask or dropout else 256
+    longest = 128 if mask or dropout else 256  # rows up to this size are read whole
+    if single:
+        longest = 0 if name == "attention_bwd_key" else 32
+    elif dropout and name == "attention_bwd_key":
+        longest = 64
     backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
     return triton(
         "attention_bwd" if backward else "attention",
