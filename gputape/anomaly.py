@@ -32,8 +32,9 @@ class detect_anomaly(contextlib.AbstractContextManager["detect_anomaly"]):
     line and says what it took. As torch.autograd.detect_anomaly, in forward too.
 
     Blamed is an op whose result holds NaN, or an infinity though all that it took is finite; in backward, the node
-    whose vjp gave such a gradient. So an infinity that comes in (by a leaf or an option: a mask of -inf), or that the op's card
-    allows, may go on, and a NaN may be an option. An op that took a NaN is named too, and the error then says that it came in.
+    whose vjp gave such a gradient. So an infinity that comes in (by a leaf or an option: a mask of -inf), or that the
+    op's card allows, may go on, and a NaN may be an option. An op that took a NaN is named too, and the error then says
+    that it came in.
 
     It looks at ops on arrays, recordings, tapes, and their backward where that runs inside. A compiled function is
     recorded anew by every call, as the record is what runs node by node. Every result is read: expect several times the
