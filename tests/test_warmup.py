@@ -82,7 +82,10 @@ from gputape import warmup
 from gputape.kernels import gate
 listed = {warmup.code(v) for v in gate.variants()}
 samples = list(warmup.launched("samples"))
-foreign = [v for v in samples if warmup.code(v) not in listed and ".made_" not in v.kernel.source]
+def on_demand(kernel):
+    constants = dict(kernel.constants)
+    return ".made_" in kernel.source or any(constants.get(c) for c in ("DROPOUT", "ACTIVATION", "RESIDUAL"))
+foreign = [v for v in samples if warmup.code(v) not in listed and not on_demand(v.kernel)]
 print(len(samples), len(warmup.needed()), len({v.kernel.name for v in samples}))
 for v in foreign:
     print("not listed:", v.kernel, *v.types, v.wide)
@@ -92,7 +95,8 @@ assert {warmup.code(v) for v in warmup.launched("perf")} <= {warmup.code(v) for 
 
 @need_compilers
 def test_the_lists_hold_every_kernel_that_the_cards_launch():
-    """A dry run of all samples. Generated element-wise kernels are not listed one by one."""
+    """A dry run of all samples. Not listed one by one are generated element-wise kernels, products that end in any
+    activation, and attention that drops weights: they are compiled when they are met."""
     made = run("-c", DRY_RUN)
     assert made.returncode == 0, made.stderr
     (launched, wanted, names), *complaints = (line.split() for line in made.stdout.splitlines())

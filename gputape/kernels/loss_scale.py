@@ -29,6 +29,7 @@ def _flags(grad: Aval, scale: Aval, found: Aval) -> list[Aval]:
 @_scratch(_flags)
 def unscale(rt: Any, y: Any, now_found: Any, grad: Any, scale: Any, found: Any, *, scratch: Any = ()) -> None:
     need_kernel("unscale", grad)
+    need_kernel("unscale", scale, ("float32",))
     programs, grad = _programs(grad), rt.packed(grad)
     flags = scratch[0] if scratch else now_found
     launch(UNSCALE[programs == 1], (programs,), (y, flags, grad, scale, found, np.int64(grad.size)), rt.stream)
@@ -48,7 +49,7 @@ def update_scale(
     backoff_factor: float,
     growth_interval: int,
 ) -> None:
-    need_kernel("update_scale", scale)
+    need_kernel("update_scale", scale, ("float32",))
     factors = [np.float64(f).view(np.int64) for f in (growth_factor, backoff_factor)]
     launch(UPDATE, (1,), (new_scale, new_tracker, scale, tracker, found, *factors, growth_interval), rt.stream)
 
