@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ class T:
     in [low, high)), "bool", "zeros", "ones", or the values themselves as (nested) tuples, broadcast to the shape.
     layout: "c" (C-contiguous), "transposed" (last two axes swapped in memory), "strided" (every second element of a
     larger array along the last axis), "flipped" (negative stride along the first axis), "expanded" (stride 0 along the
-    first axis).
+    first axis), "repeated" (stride 0 along all: one element), or the axes in the order in which they lie in memory,
+    outermost first.
     """
 
     shape: tuple[int, ...] = ()
@@ -22,7 +25,7 @@ class T:
     fill: Any = "normal"
     low: float = -1.0
     high: float = 1.0
-    layout: str = "c"
+    layout: Any = "c"
 
 
 def t(*shape: int, **options: Any) -> T:
@@ -61,11 +64,21 @@ class Bad(_Case):
 
 
 class Perf(_Case):
-    """A shape to time. `bytes_` and `flops_` are what the op must cost; by default the bytes of inputs and outputs,
-    and one FLOP per output element. `name_` says where the shape comes from."""
+    """A shape to time. `bytes_`, a function of the bytes of a floating-point element, and `flops_` are what the op must
+    cost; by default the bytes of inputs and outputs, and one FLOP per output element. `gemms_` are the matrix products
+    that the op is, each (how many, M, N, K): their FLOPs are the default then. `name_` says where the shape comes from.
+    """
 
     def __init__(
-        self, *inputs: Any, bytes_: int | None = None, flops_: int | None = None, name_: str = "", **attrs: Any
+        self,
+        *inputs: Any,
+        bytes_: Callable[[int], int] | None = None,
+        flops_: int | None = None,
+        gemms_: Sequence[tuple[int, int, int, int]] = (),
+        name_: str = "",
+        **attrs: Any,
     ) -> None:
         super().__init__(*inputs, **attrs)
-        self.bytes, self.flops, self.name = bytes_, flops_, name_
+        self.bytes, self.flops, self.gemms, self.name = bytes_, flops_, tuple(gemms_), name_
+        if self.gemms and flops_ is None:
+            self.flops = sum(2 * math.prod(g) for g in self.gemms)

@@ -52,7 +52,7 @@ def _fill(spec: T, rng: np.random.Generator) -> np.ndarray:
             return np.broadcast_to(np.asarray(values, dtype=np.float64), spec.shape)
 
 
-def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
+def lay_out(array: np.ndarray, layout: Any) -> np.ndarray:
     """The same values in one of the memory layouts of `T`."""
     match layout:
         case "c":
@@ -67,6 +67,10 @@ def lay_out(array: np.ndarray, layout: str) -> np.ndarray:
             return np.ascontiguousarray(array[::-1])[::-1]
         case "expanded":
             return np.broadcast_to(array[:1], array.shape)
+        case "repeated":
+            return np.broadcast_to(array.reshape(-1)[:1].reshape(()), array.shape)
+        case tuple():
+            return np.ascontiguousarray(array.transpose(layout)).transpose(np.argsort(layout))
     raise ValueError(f"unknown layout {layout!r}")
 
 

@@ -48,8 +48,12 @@ def merged(axes: Sequence[tuple[int, Any]], joins: Any) -> list[tuple[int, Any]]
 
 
 def tile(rows: int, cols: int) -> tuple[int, int]:
-    """The tile that covers the axes with the fewest programs; among equals the one with the longest rows."""
-    return min(TILES, key=lambda t: cdiv(rows, t[0]) * cdiv(cols, t[1]))
+    """The tile that covers the axes with the fewest programs; among equals the one with the longest rows.
+
+    Rows of a few elements are for rows that are hardly longer: else several programs share each sector of memory.
+    """
+    fit = TILES if cols <= 2 * TILES[-1][1] else TILES[:-1]
+    return min(fit, key=lambda t: cdiv(rows, t[0]) * cdiv(cols, t[1]))
 
 
 def strides_of(x: Any) -> Ints:

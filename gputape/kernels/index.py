@@ -31,14 +31,17 @@ def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
         return
     n, cols = index.size, math.prod(input.shape[dim + 1 :])
     outer = y.size // (size * cols)
-    place = positions(rt, index, index.shape, (0,) * index.ndim, 1, size)
+    plain = str(index.dtype) == "int64"  # one that is out of range is the number of no row
+    place = rt.packed(index) if plain else positions(rt, index, index.shape, (0,) * index.ndim, 1, size)
+    one = not any(input.strides)  # a single element that repeats: the zeros that gradients begin with
+    x = rt.view(input, 0, (1,), (1,)) if one else rt.packed(input)
     shape = next((t for t in SUM_TILES if cols <= t[1]), SUM_TILES[-1])
     launch(
         SUM_ROWS[shape],
         (outer * size * cdiv(cols, shape[1]),),
         (
-            *(y, rt.packed(input), rt.packed(source), place, _argsort(rt, place)),
-            *(n, size, cols, alpha_as(kind, alpha), n.bit_length() + 1),
+            *(y, x, rt.packed(source), place, _argsort(rt, place)),
+            *(n, size, cols, int(not one), alpha_as(kind, alpha), n.bit_length() + 1),
         ),
         rt.stream,
     )
@@ -68,7 +71,7 @@ def _variants() -> list[Variant]:
     found = []
     for wide in (True, False):
         for kind in SUMS:
-            types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 3, sum_type(kind), "int32")
+            types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32")
             found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
         for kind in INTS:
             found += [Variant(kernel, ("*int64", f"*{kind}", *("int64",) * 11), wide) for kernel in WRAP]

@@ -132,5 +132,5 @@ def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: A
 @cache
 def _runner(machine: str, route: str) -> Callable[..., None]:
     emulator = {"triton": "interpreter", "cuda": "host_build"}[route]
-    module = {"cuda": "cubin", "listing": "listing"}.get(machine, emulator)
+    module = {"cuda": "cubin", "listing": "listing", "counting": "counting"}.get(machine, emulator)
     return import_module(f"{__package__}.machine.{module}").run

@@ -45,7 +45,8 @@ class Emulated:
         """`x` broadcast to `shape`, without a copy."""
         return np.broadcast_to(x, shape)
 
-    def view(self, x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+    @staticmethod
+    def view(x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """An array over the memory of `x`; `offset` and `strides` count elements from its element 0."""
         return np.empty(shape, x.dtype) if 0 in shape else np.asarray(_Window(x, offset, shape, strides)).view(x.dtype)
 

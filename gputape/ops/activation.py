@@ -34,7 +34,13 @@ def const(F: Any, at: At, value: float) -> Any:
 
 
 def gradient_op(
-    name: str, formula: str, vjp: Callable[..., Any], of: str = "input", attrs: str = "", **options: Any
+    name: str,
+    formula: str,
+    vjp: Callable[..., Any],
+    of: str = "input",
+    attrs: str = "",
+    perf: tuple[Perf, ...] = (),
+    **options: Any,
 ) -> None:
     """Register `<name>_bwd(dy, of)`. Its own vjp is linear in dy: itself again; `vjp` gives the gradient to `of`.
     `options` are the values of `attrs` in its samples."""
@@ -64,9 +70,16 @@ def gradient_op(
             Sample(t(0), t(0), **options),
             Sample(t(7, dtype="float64"), t(7, dtype="float64"), **options),
         ),
-        perf=(Perf(t(1024, 512), t(1024, 512), name_="gpt hidden", **options),),
+        perf=perf or (Perf(t(1024, 512), t(1024, 512), **options),),
     )
 
+
+_RELUS = (
+    ("mlp hidden", t(64, 128)),
+    ("cnn conv 1", t(64, 16, 28, 28)),
+    ("cnn conv 2", t(64, 32, 14, 14)),
+    ("cnn hidden", t(64, 64)),
+)
 
 # --- relu -------------------------------------------------------------------------------------------------------------
 
@@ -76,10 +89,16 @@ unary(
     lambda F, at, dy, y: F.relu_bwd(dy, y),
     saves=("y",),
     samples=(*KINKED_SAMPLES, INTS),
-    perf=(Perf(t(64, 128), name_="mlp hidden"), Perf(t(1024, 512), name_="gpt hidden")),
+    perf=(*(Perf(x, name_=name) for name, x in _RELUS), Perf(t(1024, 512))),
     **keeps_dtype("relu"),
 )
-gradient_op("relu", "dy where y is not 0, else 0", lambda F, at, g, y: None, of="y")
+gradient_op(
+    "relu",
+    "dy where y is not 0, else 0",
+    lambda F, at, g, y: None,
+    of="y",
+    perf=tuple(Perf(x, x, name_=name) for name, x in _RELUS),
+)
 
 
 def _leaky_canon(input: Aval, *, negative_slope: Any = 0.01) -> dict[str, Any]:
@@ -267,11 +286,16 @@ unary(
         Sample(t(), approximate="tanh"),
         Sample(t(0), approximate="tanh"),
     ),
-    perf=(Perf(t(1024, 512), name_="gpt hidden"), Perf(t(1024, 512), approximate="tanh", name_="gpt hidden, tanh")),
+    perf=(Perf(t(16, 64, 512), name_="gpt hidden"), Perf(t(1024, 512), approximate="tanh", name_="tanh")),
     torch="torch.nn.functional.gelu",
     rule=float_only("gelu")["rule"],
     errors=(*float_only("gelu")["errors"], Bad(ArgumentError, "approximate='erf'", t(3), approximate="erf")),
 )
 gradient_op(
-    "gelu", "dy · (Φ(input) + input·φ(input)), φ = Φ'", _gelu_bwd_vjp, attrs='approximate="none"', approximate="tanh"
+    "gelu",
+    "dy · (Φ(input) + input·φ(input)), φ = Φ'",
+    _gelu_bwd_vjp,
+    attrs='approximate="none"',
+    perf=(Perf(t(16, 64, 512), t(16, 64, 512), name_="gpt hidden"),),
+    approximate="tanh",
 )

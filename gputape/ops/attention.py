@@ -126,7 +126,7 @@ SAMPLES = (
     Sample(*(t(1, 1, 3, 4, dtype="float64") for _ in range(3)), None, STATE, dropout_p=0.25),
     Sample(t(2, 1, 3, 4), t(2, 1, 0, 4), t(2, 1, 0, 4), None, STATE, dropout_p=0.5),
 )
-GPT = t(16, 4, 64, 32)
+GPT = t(16, 4, 64, 32, layout=(0, 2, 1, 3))
 LONG = t(4, 16, 2048, 64)
 
 
@@ -163,7 +163,7 @@ register(
         Bad(ArgumentError, "offset=-1", *(t(1, 1, 2, 2) for _ in range(3)), None, STATE, dropout_p=0.1, offset=-1),
     ),
     perf=(
-        Perf(GPT, GPT, GPT, is_causal=True, flops_=4 * 64 * 64 * 64 * 32, name_="gpt"),
+        Perf(GPT, GPT, GPT, is_causal=True, scale=32**-0.5, flops_=4 * 64 * 64 * 64 * 32, name_="gpt"),
         Perf(LONG, LONG, LONG, is_causal=True, flops_=2 * 64 * 2048 * 2048 * 64, name_="long"),
     ),
     public=False,
@@ -320,7 +320,14 @@ register(
     saves=("dy", "query", "key", "value", "attn_mask", "y", "lse", "state"),
     batch=_batch(12),
     perf=(
-        Perf(GPT, GPT, GPT, GPT, None, GPT, t(16, 4, 64), is_causal=True, flops_=10 * 64 * 64 * 64 * 32, name_="gpt"),
+        Perf(
+            *(GPT, GPT, GPT, GPT, None, t(16, 4, 64, 32), t(16, 4, 64)),
+            is_causal=True,
+            scale=32**-0.5,
+            needs=(True, True, True, False),
+            flops_=10 * 64 * 64 * 64 * 32,
+            name_="gpt",
+        ),
         Perf(
             *(LONG, LONG, LONG, LONG, None, LONG, t(4, 16, 2048)),
             is_causal=True,

@@ -136,6 +136,13 @@ Output channel o sees the channels of its group only."""
 _ND: dict[str, Any] = dict(batch=(0, None, None, 0), public=False)
 _1: dict[str, Any] = dict(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
 _2: dict[str, Any] = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
+# name, images, channels in and out, rows and columns of 3×3 convolutions that keep the size
+_LAYERS = (
+    ("digits conv", 64, 1, 16, 8),
+    ("cnn conv 1", 64, 1, 16, 28),
+    ("cnn conv 2", 64, 16, 32, 14),
+    ("", 32, 64, 64, 28),
+)
 
 register(
     name="conv_nd",
@@ -153,6 +160,10 @@ register(
         Sample(t(0, 3, 5, 4), t(4, 3, 3, 3), t(4), **_2),
         Sample(t(2, 3, 5, 4, layout="transposed"), t(4, 3, 3, 3, layout="flipped"), t(4, layout="strided"), **_2),
         Sample(t(2, 2, 5, dtype="float64"), t(3, 2, 2, dtype="float64"), t(3, dtype="float64"), **_1),
+    ),
+    perf=tuple(
+        Perf(t(n, c, side, side), t(o, c, 3, 3), t(o), gemms_=((1, o, n * side**2, 9 * c),), name_=name, **_2)
+        for name, n, c, o, side in _LAYERS
     ),
     **_ND,
 )
@@ -211,6 +222,16 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
         Sample(t(2, 3, 5, dtype="float64"), t(2, 4, 4, dtype="float64"), kernel=(2,), **_1),
     ),
     errors=(Bad(ShapeError, "is not of the convolution", t(2, 3, 5), t(2, 4, 5), kernel=(2,), **_1),),
+    perf=tuple(
+        Perf(
+            *(t(n, c, side, side), t(n, o, side, side)),
+            kernel=(3, 3),
+            gemms_=((1, o, 9 * c, n * side**2),),
+            name_=name,
+            **_2,
+        )
+        for name, n, c, o, side in _LAYERS
+    ),
     public=False,
 )
 
@@ -246,7 +267,7 @@ def _errors(n: int) -> tuple[Bad, ...]:
     )
 
 
-def _register_conv(n: int | None, samples: tuple[Sample, ...], perf: tuple[Perf, ...] = ()) -> None:
+def _register_conv(n: int | None, samples: tuple[Sample, ...]) -> None:
     name = f"conv{n}d" if n else "conv"
     axes = f"{n} spatial axes" if n else "any number of spatial axes, as many as the weight has"
     register(
@@ -265,7 +286,6 @@ stride, padding and dilation: an integer, or one per axis. padding may also be "
         compose=_compose,
         samples=samples,
         errors=(*_errors(n or 2), Bad(ShapeError, "weight has shape", t(2, 3, 5), t(4, 3))),
-        perf=perf,
         torch=f"torch.nn.functional.{name}" if n else None,
     )
 
@@ -310,12 +330,6 @@ _register_conv(
         Sample(t(2, 3, 4, 6, layout="transposed"), t(2, 3, 3, 3, layout="flipped"), t(2, layout="strided")),
         Sample(t(2, 1, 8, 8), t(2, 1, 3, 3), t(2), padding=1, why_="the digits' first layer"),
         Sample(t(2, 2, 4, 4, dtype="float64"), t(2, 2, 2, 2, dtype="float64")),
-    ),
-    (
-        Perf(t(64, 1, 8, 8), t(16, 1, 3, 3), t(16), padding=1, flops_=2 * 64 * 64 * 16 * 9, name_="digits conv"),
-        Perf(t(64, 1, 28, 28), t(16, 1, 3, 3), t(16), padding=1, flops_=2 * 64 * 784 * 16 * 9, name_="cnn conv 1"),
-        Perf(t(64, 16, 14, 14), t(32, 16, 3, 3), t(32), padding=1, flops_=2 * 64 * 196 * 32 * 144, name_="cnn conv 2"),
-        Perf(t(32, 64, 28, 28), t(64, 64, 3, 3), t(64), padding=1, flops_=2 * 32 * 784 * 64 * 576),
     ),
 )
 _register_conv(

@@ -223,6 +223,7 @@ def _fused_vjp(F: Any, at: At, grads: Any, input: Any, target: Any, peak: Any, l
     return F.cross_entropy_labels_bwd(grads[0], input, target, peak, logsum, count, **at.attrs), None
 
 
+_LOGITS = (("mlp, cnn", 64, 10), ("gpt", 1024, 96), ("large vocabulary", 4096, 32000))  # name, rows, classes
 register(
     name="cross_entropy_labels",
     doc="""cross_entropy of logits (N, C, …) and labels (N, …) without class weights, fused.
@@ -246,11 +247,7 @@ register(
         Sample(t(0, 3), t(0, dtype="int64", fill="zeros"), reduction="sum", why_="no rows"),
         Sample(t(4, 3, dtype="float64"), LABELS, label_smoothing=0.1),
     ),
-    perf=(
-        Perf(t(64, 10), t(64, dtype="int64", fill="ints", low=0, high=10), name_="mlp"),
-        Perf(t(1024, 65), t(1024, dtype="int64", fill="ints", low=0, high=65), name_="gpt"),
-        Perf(t(4096, 32000), t(4096, dtype="int64", fill="ints", low=0, high=32000), name_="large vocabulary"),
-    ),
+    perf=tuple(Perf(t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c), name_=name) for name, n, c in _LOGITS),
     public=False,
 )
 
@@ -290,6 +287,16 @@ register(
     rule=lambda dy, input, *rest, **attrs: input,
     vjp=_fused_bwd_vjp,
     saves=("dy", "input", "target", "peak", "logsum", "count"),
+    perf=tuple(
+        Perf(
+            *(t(), t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c), t(n), t(n), t()),
+            ignore_index=-100,
+            reduction="mean",
+            label_smoothing=0.0,
+            name_=name,
+        )
+        for name, n, c in _LOGITS
+    ),
     public=False,
 )
 
@@ -398,10 +405,6 @@ register(
         Bad(ArgumentError, "label_smoothing=1.5", t(4, 3), LABELS, label_smoothing=1.5),
         Bad(ArgumentError, "no meaning with class probabilities", t(4, 3), t(4, 3), ignore_index=0),
         Bad(DTypeError, r"must be integers.*input's shape \(4, 3\)", t(4, 3), t(4, 1)),
-    ),
-    perf=(
-        Perf(t(64, 10), t(64, dtype="int64", fill="ints", low=0, high=10), name_="mlp"),
-        Perf(t(1024, 65), t(1024, dtype="int64", fill="ints", low=0, high=65), name_="gpt"),
     ),
     torch="torch.nn.functional.cross_entropy",
 )

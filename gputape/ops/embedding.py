@@ -64,7 +64,10 @@ register(
         Bad(ShapeError, "columns", ids(2, high=5), t(5)),
         Bad(IndexRangeError, "padding_idx=5", ids(2, high=5), t(5, 3), padding_idx=5),
     ),
-    perf=(Perf(ids(16, 64, high=65), t(65, 128), name_="gpt tokens"),),
+    perf=(
+        Perf(ids(16, 64, high=96), t(96, 128), name_="gpt tokens"),
+        Perf(ids(64, high=64), t(64, 128), name_="gpt positions"),
+    ),
     torch="torch.nn.functional.embedding",
 )
 

@@ -57,7 +57,8 @@ register(
         Bad(ShapeError, "as many axes", t(2, 3), ids(2, high=2), dim=0),
         Bad(ShapeError, "none larger", t(2, 3), ids(3, 2, high=2), dim=1),
     ),
-    perf=(Perf(t(1024, 65), ids(1024, 1, high=65), dim=1, bytes_=1024 * 16, name_="gpt targets"),),
+    # One element of each row, which is 32 bytes of it for the memory.
+    perf=(Perf(t(1024, 96), ids(1024, 1, high=96), dim=1, bytes_=lambda size: 1024 * (32 + 8 + size)),),
     torch="torch.gather",
 )
 
@@ -121,7 +122,7 @@ register(
         Bad(DTypeError, "src float64", t(5), ids(2, high=5), t(2, dtype="float64"), dim=0),
         Bad(DTypeError, "integers", t(5), t(2), t(2), dim=0),
     ),
-    perf=(Perf(t(1024, 65, fill="zeros"), ids(1024, 1, high=65), t(1024, 1), dim=1),),
+    perf=(Perf(t(1024, 96, fill="zeros"), ids(1024, 1, high=96), t(1024, 1), dim=1),),
     torch="torch.scatter_add",
 )
 

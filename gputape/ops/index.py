@@ -91,7 +91,14 @@ register(
         Bad(ShapeError, "scalar", t(), ids(2, high=1), dim=0),
         Bad(ShapeError, "out of range", t(5), ids(2, high=5), dim=1),
     ),
-    perf=(Perf(t(60000, 784), ids(64, high=60000), dim=0, bytes_=2 * 64 * 784 * 4, name_="digits batch"),),
+    perf=(
+        Perf(
+            *(t(60000, 784), ids(64, high=60000)),
+            dim=0,
+            bytes_=lambda size: 64 * (2 * 784 * size + 8),
+            name_="digits batch",
+        ),
+    ),
     torch="torch.index_select",
 )
 
@@ -153,7 +160,10 @@ register(
         Bad(DTypeError, "integers", t(5), t(2), t(2), dim=0),
         Bad(ArgumentError, "alpha", ids(5, high=5), ids(2, high=5), ids(2, high=5), dim=0, alpha=0.5),
     ),
-    perf=(Perf(t(65, 128, fill="zeros"), ids(1024, high=65), t(1024, 128), dim=0, name_="gpt embedding gradient"),),
+    perf=(
+        Perf(t(96, 128, layout="repeated"), ids(1024, high=96), t(1024, 128), dim=0, name_="gpt gradient of tokens"),
+        Perf(t(64, 128, layout="repeated"), ids(64, high=64), t(64, 128), dim=0, name_="gpt gradient of positions"),
+    ),
     torch="torch.index_add",
 )
 

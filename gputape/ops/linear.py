@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
@@ -40,6 +41,20 @@ def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
 def _linear_vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> Any:
     return F.linear_bwd(dy, input, weight, needs=at.needs)
 
+
+# name, leading axes, features in and out, whether there is a bias, whether the input needs a gradient
+_LAYERS = (
+    ("mlp first", (64,), 64, 128, True, False),
+    ("mlp hidden", (64,), 128, 128, True, True),
+    ("mlp last", (64,), 128, 10, True, True),
+    ("cnn hidden", (64,), 1568, 64, True, True),
+    ("cnn last", (64,), 64, 10, True, True),
+    ("gpt qkv", (16, 64), 128, 384, True, True),
+    ("gpt attention", (16, 64), 128, 128, True, True),
+    ("gpt hidden", (16, 64), 128, 512, True, True),
+    ("gpt projection", (16, 64), 512, 128, True, True),
+    ("gpt logits", (16, 64), 128, 96, False, True),
+)
 
 register(
     name="linear",
@@ -80,12 +95,11 @@ register(
         Bad(DTypeError, "floating-point", t(5, 3, dtype="int64", fill="ones"), t(7, 3, dtype="int64", fill="ones")),
     ),
     perf=(
-        Perf(t(64, 784), t(128, 784), t(128), flops_=2 * 64 * 784 * 128, name_="mlp first"),
-        Perf(t(64, 128), t(10, 128), t(10), flops_=2 * 64 * 128 * 10, name_="mlp last"),
-        Perf(t(16, 64, 128), t(384, 128), t(384), flops_=2 * 1024 * 128 * 384, name_="gpt qkv"),
-        Perf(t(16, 64, 128), t(512, 128), t(512), flops_=2 * 1024 * 128 * 512, name_="gpt hidden"),
-        Perf(t(16, 64, 512), t(128, 512), t(128), flops_=2 * 1024 * 512 * 128, name_="gpt projection"),
-        Perf(t(8192, 4096), t(4096, 4096), t(4096), flops_=2 * 8192 * 4096**2, name_="large"),
+        *(
+            Perf(t(*lead, k), t(n, k), t(n) if bias else None, gemms_=((1, prod(lead), n, k),), name_=name)
+            for name, lead, k, n, bias, _ in _LAYERS
+        ),
+        Perf(t(8192, 4096), t(4096, 4096), t(4096), gemms_=((1, 8192, 4096, 4096),), name_="large"),
     ),
     torch="torch.nn.functional.linear",
 )
@@ -138,9 +152,15 @@ register(
         Sample(t(5, 7, dtype="float64"), t(5, 3, dtype="float64"), t(7, 3, dtype="float64")),
     ),
     perf=(
-        Perf(t(64, 128), t(64, 784), t(128, 784), flops_=4 * 64 * 784 * 128, name_="mlp first"),
-        Perf(t(16, 64, 512), t(16, 64, 128), t(512, 128), flops_=4 * 1024 * 128 * 512, name_="gpt hidden"),
-        Perf(t(16, 64, 128), t(16, 64, 512), t(128, 512), flops_=4 * 1024 * 128 * 512, name_="gpt projection"),
+        *(
+            Perf(
+                *(t(*lead, n), t(*lead, k), t(n, k)),
+                needs=(deep, True, bias),
+                gemms_=((1 + deep, prod(lead), n, k),),
+                name_=name,
+            )
+            for name, lead, k, n, bias, deep in _LAYERS
+        ),
     ),
     public=False,
 )

@@ -107,10 +107,10 @@ register(
         Bad(ShapeError, r"inner sizes 3 and 4 differ", t(5, 3), t(4, 7)),
     ),
     perf=(
-        Perf(t(1024, 128), t(128, 512), flops_=2 * 1024 * 128 * 512, name_="gpt hidden"),
-        Perf(t(1024, 512), t(512, 128), flops_=2 * 1024 * 128 * 512, name_="gpt projection"),
-        Perf(t(64, 64, 32), t(64, 32, 64), flops_=2 * 64 * 64 * 64 * 32, name_="gpt scores"),
-        Perf(t(4096, 4096), t(4096, 4096), flops_=2 * 4096**3, name_="large"),
+        Perf(t(1024, 128), t(128, 512), gemms_=((1, 1024, 512, 128),), name_="gpt hidden"),
+        Perf(t(1024, 512), t(512, 128), gemms_=((1, 1024, 128, 512),), name_="gpt projection"),
+        Perf(t(64, 64, 32), t(64, 32, 64), gemms_=((64, 64, 64, 32),), name_="gpt scores"),
+        Perf(t(4096, 4096), t(4096, 4096), gemms_=((1, 4096, 4096, 4096),), name_="large"),
     ),
     public=False,
 )

@@ -185,6 +185,8 @@ def _layer_norm_vjp(F: Any, at: At, grads: Any, input: Any, weight: Any, mean: A
 _OFFSET = {"fill": "uniform", "low": 1e4, "high": 1e4 + 2}
 _FAR_OFFSET = {"fill": "uniform", "low": 1e6, "high": 1e6 + 4}
 
+_LAYERS = (("gpt", (16, 64), 128), ("", (8192,), 768), ("large", (4096,), 4096))  # name, rows, columns
+
 register(
     name="layer_norm",
     doc="""(input - mean) / √(var + eps) · weight + bias over the last axes; var is the biased variance of those axes.
@@ -231,11 +233,7 @@ register(
         Bad(DTypeError, "floating-point", t(5, 7, dtype="int64", fill="ones"), normalized_shape=7),
         Bad(DTypeError, "different dtypes", t(5, 7), t(7, dtype="float64"), normalized_shape=7),
     ),
-    perf=(
-        Perf(t(16, 64, 128), t(128), t(128), normalized_shape=128, name_="gpt"),
-        Perf(t(8192, 768), t(768), t(768), normalized_shape=768),
-        Perf(t(4096, 4096), t(4096), t(4096), normalized_shape=4096, name_="large"),
-    ),
+    perf=(*(Perf(t(*lead, n), t(n), t(n), normalized_shape=n, name_=name) for name, lead, n in _LAYERS),),
     torch="torch.nn.functional.layer_norm",
 )
 
@@ -268,6 +266,15 @@ register(
     rule=_layer_norm_bwd_rule,
     vjp=_layer_norm_bwd_vjp,
     saves=("dy", "input", "weight", "mean", "rstd"),
+    perf=tuple(
+        Perf(
+            *(t(*lead, n), t(*lead, n), t(n), t(*lead), t(*lead)),
+            normalized_shape=(n,),
+            needs=(True, True, True),
+            name_=name,
+        )
+        for name, lead, n in _LAYERS
+    ),
     public=False,
 )
 

@@ -217,6 +217,20 @@ def _adam_sample(*shape: int, dtype: str = "float32", layout: str = "c", **attrs
 
 
 _SCALARS = (t(), t(), t())
+PACK = 16  # elements: where an array of a packed vector may begin; 64 bytes in float32
+
+
+def packed_size(a: Aval) -> int:
+    """Elements that an array takes in a packed vector."""
+    return -(-a.size // PACK) * PACK
+
+
+_BLOCK = (*[(128,)] * 4, (384, 128), (384,), (128, 128), (128,), (512, 128), (512,), (128, 512), (128,))
+_PARAMETERS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "mlp": ((128, 64), (128,), (128, 128), (128,), (10, 128), (10,)),
+    "cnn": ((16, 1, 3, 3), (16,), (32, 16, 3, 3), (32,), (64, 1568), (64,), (10, 64), (10,)),
+    "gpt": ((96, 128), (64, 128), *_BLOCK * 4, (128,), (128,), (96, 128)),
+}
 register(
     name="adam_update",
     doc="""One step of Adam or AdamW on one parameter; as torch.optim.
@@ -250,19 +264,18 @@ The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's d
         Bad(DTypeError, "grad is float64", t(3), t(3, dtype="float64"), t(3), t(3), *_SCALARS),
         Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3), t(3), t(3), *_SCALARS),
     ),
-    perf=(Perf(*(t(784, 128) for _ in range(4)), *_SCALARS, decoupled=True, name_="mlp"),),
+    perf=(
+        *(
+            Perf(*[t(sum(packed_size(Aval(s, "float32")) for s in shapes))] * 4, *_SCALARS, name_=name)
+            for name, shapes in _PARAMETERS.items()
+        ),
+        Perf(*[t(784, 128)] * 4, *_SCALARS, decoupled=True),
+    ),
     public=False,
 )
 
 
 # --- vectors of all parameters ----------------------------------------------------------------------------------------
-
-PACK = 16  # elements: where an array of a packed vector may begin; 64 bytes in float32
-
-
-def packed_size(a: Aval) -> int:
-    """Elements that an array takes in a packed vector."""
-    return -(-a.size // PACK) * PACK
 
 
 def _pack_rule(*arrays: Aval) -> Aval:
@@ -298,6 +311,6 @@ elements.""",
         Bad(DTypeError, "float32, float64 differ", t(3), t(3, dtype="float64")),
         Bad(ArgumentError, "the list of arrays is empty"),
     ),
-    perf=(Perf(t(64, 128), t(128), t(128, 128), t(128), t(128, 10), t(10), name_="mlp"),),
+    perf=tuple(Perf(*(t(*s) for s in shapes), name_=name) for name, shapes in _PARAMETERS.items()),
     public=False,
 )

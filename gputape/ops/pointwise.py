@@ -91,7 +91,7 @@ def binary(name: str, formula: str, vjp: Callable[..., Any] | None, dtype: str |
         "samples": (*BINARY_SAMPLES, INT_SAMPLE),
         "errors": BINARY_ERRORS,
         "torch": f"torch.{name}",
-        "perf": (Perf(t(64, 128), t(128), name_="mlp bias"), Perf(t(1024, 128), t(1024, 128), name_="gpt residual")),
+        "perf": (Perf(t(64, 128), t(128)), Perf(t(1024, 128), t(1024, 128))),
     } | fields
     inputs = tuple(str(fields["signature"]).split(", *, ")[0].split(", "))
     register(
@@ -146,6 +146,12 @@ binary(
     _add_vjp,
     signature="input, other, *, alpha=1",
     variants=(("alpha", "add_scaled"),),
+    perf=(
+        Perf(t(64, 128), t(128)),
+        Perf(t(16, 64, 128), t(64, 128), name_="gpt positions"),
+        Perf(t(16, 64, 128), t(16, 64, 128), name_="gpt residual"),
+        Perf(*[t(3, 16, 4, 64, 32)] * 2, name_="gpt gradient of qkv"),
+    ),
 )
 binary(
     "sub",
@@ -517,6 +523,10 @@ register(
         Sample(t(7, dtype="float64")),
     ),
     errors=(Bad(ArgumentError, "input is None", None),),
-    perf=(Perf(t(1024, 512, layout="transposed"), name_="a transposed matrix, packed"),),
+    perf=(
+        Perf(t(1024, 512, layout="transposed"), name_="a transposed matrix, packed"),
+        Perf(t(16, 64, 4, 32, layout=(0, 2, 1, 3)), name_="gpt heads side by side"),
+        Perf(t(16, 64, 3, 4, 32, layout=(2, 0, 3, 1, 4)), name_="gpt gradient of qkv"),
+    ),
     torch="torch.clone",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from ..aval import Aval
@@ -40,6 +41,13 @@ def _bwd_rule(dy: Aval, index: Aval, *, spatial: Ints, **window: Ints) -> Aval:
 
 _2X2: dict[str, Any] = dict(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1))
 _3X3: dict[str, Any] = dict(kernel_size=(3, 3), stride=(2, 2), padding=(1, 1), dilation=(1, 1))
+# name, images and channels, rows and columns before and after, window
+_LAYERS: tuple[Any, ...] = (
+    ("digits pool", (64, 16), (8, 8), (4, 4), _2X2),
+    ("cnn pool 1", (64, 16), (28, 28), (14, 14), _2X2),
+    ("cnn pool 2", (64, 32), (14, 14), (7, 7), _2X2),
+    ("", (64, 64), (56, 56), (28, 28), _3X3),
+)
 _INDEX = t(1, 2, 2, 2, dtype="int32", fill=((5, 6), (9, 10)))
 _TIES = ((1.0, 2.0, 2.0, 1.0), (2.0, 2.0, 2.0, 0.0), (-0.0, 0.0, NAN, 1.0), (0.0, -1.0, 2.0, NAN))
 
@@ -66,6 +74,9 @@ last NaN wins over all, padding never wins; a window without any element has -in
         Sample(t(2, 3, 4, 6, fill="distinct", layout="transposed"), **_3X3, ceil_mode=False),
         Sample(t(2, 2, 4, 4, fill="distinct", dtype="float64"), **_2X2, ceil_mode=False),
     ),
+    perf=tuple(
+        Perf(t(*lead, *inner), **window, ceil_mode=False, name_=name) for name, lead, inner, _, window in _LAYERS
+    ),
     public=False,
 )
 
@@ -89,6 +100,14 @@ dy and index (N, C, *positions), result (N, C, *spatial).""",
         Sample(t(1, 2, 2, 2, dtype="float64"), _INDEX, spatial=(4, 4), **_2X2),
     ),
     errors=(Bad(ShapeError, "differ", t(1, 2, 3, 2), _INDEX, spatial=(4, 4), **_2X2),),
+    perf=tuple(
+        Perf(
+            *(t(*lead, *outer), t(*lead, *outer, dtype="int32", fill="ints", low=0, high=prod(inner))),
+            **(window | dict(spatial=inner)),
+            name_=name,
+        )
+        for name, lead, inner, outer, window in _LAYERS
+    ),
     public=False,
 )
 
@@ -165,7 +184,7 @@ def pool_errors(n: int) -> tuple[Bad, ...]:
     )
 
 
-def _register(n: int, samples: tuple[Sample, ...], perf: tuple[Perf, ...] = ()) -> None:
+def _register(n: int, samples: tuple[Sample, ...]) -> None:
     name = f"max_pool{n}d"
 
     def rule(input: Aval, *, return_indices: bool, **options: Any) -> Aval:
@@ -186,7 +205,6 @@ The first position in row-major order wins a tie, the last NaN wins over all, pa
         compose=_compose,
         samples=samples,
         errors=(*pool_errors(n), Bad(ArgumentError, "dilation=0", t(1, 1, *(4,) * n), kernel_size=2, dilation=0)),
-        perf=perf,
         torch=f"torch.nn.functional.{name}",
     )
 
@@ -220,12 +238,6 @@ _register(
         Sample(t(3, 2, 5, 4, fill="distinct", layout="flipped"), kernel_size=3, stride=1, padding=1),
         Sample(t(0, 2, 4, 4), kernel_size=2, why_="no samples"),
         Sample(t(2, 2, 4, 4, fill="distinct", dtype="float64"), kernel_size=2),
-    ),
-    (
-        Perf(t(64, 16, 8, 8), kernel_size=2, name_="digits pool"),
-        Perf(t(64, 16, 28, 28), kernel_size=2, name_="cnn pool 1"),
-        Perf(t(64, 32, 14, 14), kernel_size=2, name_="cnn pool 2"),
-        Perf(t(64, 64, 56, 56), kernel_size=3, stride=2, padding=1),
     ),
 )
 _register(

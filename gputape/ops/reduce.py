@@ -136,7 +136,10 @@ register(
         Sample(t(5, 3, dtype="float64"), shape=(3,)),
     ),
     errors=(Bad(ShapeError, "does not reduce", t(5, 3), shape=(5,)),),
-    perf=(Perf(t(1024, 128), shape=(128,), name_="gpt bias gradient"),),
+    perf=(
+        Perf(t(1024, 128), shape=(128,)),
+        Perf(t(16, 64, 128), shape=(64, 128), name_="gpt gradient of positions"),
+    ),
 )
 
 

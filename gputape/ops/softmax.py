@@ -80,7 +80,7 @@ BWD_SAMPLES = (
 )
 PERF = (
     Perf(t(16, 4, 64, 64), dim=-1, name_="gpt scores"),
-    Perf(t(1024, 65), dim=-1, name_="gpt logits"),
+    Perf(t(1024, 96), dim=-1, name_="gpt logits"),
     Perf(t(64, 10), dim=1, name_="mlp logits"),
     Perf(t(8192, 4096), dim=-1, name_="large"),
 )

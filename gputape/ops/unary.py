@@ -40,7 +40,7 @@ def unary(name: str, formula: str, vjp: Callable[..., Any] | None, **fields: Any
         "samples": (*UNARY_SAMPLES, EDGES, INTS),
         "errors": (NONE_GIVEN,),
         "torch": f"torch.{name}",
-        "perf": (Perf(t(1024, 512), name_="gpt hidden"),),
+        "perf": (Perf(t(1024, 512)),),
         "signature": "input",
     } | fields
     register(name=name, doc=f"{formula}, element by element.", inputs=("input",), vjp=vjp, batch="pointwise", **fields)

@@ -27,16 +27,12 @@ class Cost:
 
 
 def cost(op: Op, case: Any, inputs: list[Any]) -> Cost:
-    """The cost that the card states for this case, in the element type of `inputs`.
-
-    A stated number of bytes is meant for float32 and scaled with the bytes of all arrays.
-    """
+    """The cost that the card states for this case, in the element type of `inputs`."""
     at = op.at(tuple(None if x is None else aval_of(x) for x in inputs), op.values(case.attrs))
     avals = [a for a in (*at.ins, *at.outs) if a is not None]
     moved = sum(a.nbytes for a in avals)
     if case.bytes is not None:
-        as_float32 = sum(a.size * 4 if a.is_float else a.nbytes for a in avals)
-        moved = round(case.bytes * moved / max(as_float32, 1))
+        moved = case.bytes(max(x.itemsize for x in inputs if x is not None and x.dtype.kind in "fV"))
     return Cost(moved, case.flops if case.flops is not None else sum(a.size for a in at.outs if a is not None))
 
 

@@ -45,7 +45,7 @@ struct Argument {
     int64_t size;    // bytes of an element
     char* base;      // element 0
     int64_t low, high;  // the elements that exist are [low, high)
-    Cell* cells;     // record of element 0
+    Cell* cells;     // record of element 0; null: accesses are not checked but noted in `touched`
     int64_t per_element;  // records per element
     int64_t integer;
     double real;
@@ -64,6 +64,7 @@ struct State {
     uint64_t random = 0;
 };
 inline State now;
+inline std::vector<int64_t> touched;  // 2 · address of each access, plus 1 of a store
 
 inline std::string who(int block, int thread) {
     if (block == SEVERAL) return "several blocks";
@@ -122,20 +123,28 @@ template <typename T> struct Memory {
             fault(verb, at, arg.name, "which has elements " + std::to_string(arg.low) + " to " +
                   std::to_string(arg.high - 1) + ". Check the bound.");
     }
+    void note(long long at, int stored) const {
+        if (!arg.cells) touched.push_back(2 * (int64_t)(arg.base + at * (long long)sizeof(T)) + stored);
+    }
     T load(long long at) const {
         check("loads", at);
-        for (long long k = 0; k < arg.per_element; ++k) loads(arg.cells[at * arg.per_element + k], at, arg.name);
+        note(at, 0);
+        if (arg.cells)
+            for (long long k = 0; k < arg.per_element; ++k) loads(arg.cells[at * arg.per_element + k], at, arg.name);
         T value;
         std::memcpy(&value, arg.base + at * (long long)sizeof(T), sizeof(T));
         return value;
     }
     void store(long long at, T value) const {
         check("stores", at);
-        for (long long k = 0; k < arg.per_element; ++k) stores(arg.cells[at * arg.per_element + k], at, arg.name);
+        note(at, 1);
+        if (arg.cells)
+            for (long long k = 0; k < arg.per_element; ++k) stores(arg.cells[at * arg.per_element + k], at, arg.name);
         std::memcpy(arg.base + at * (long long)sizeof(T), &value, sizeof(T));
     }
     template <typename F> T atomic(long long at, F combine) const {
         check("updates", at);
+        note(at, 0), note(at, 1);
         T old, fresh;
         std::memcpy(&old, arg.base + at * (long long)sizeof(T), sizeof(T));
         fresh = combine(old);
@@ -264,9 +273,9 @@ template <typename T> struct Convert<InPointer<T>> : ConvertPointer<InPointer<T>
 template <typename T> struct Convert<OutPointer<T>> : ConvertPointer<OutPointer<T>> {};
 
 template <typename... P, size_t... I>
-int call(void (*kernel)(P...), const char* name, const int* grid, int threads, uint64_t seed, const Argument* args,
-         std::index_sequence<I...>, char* message, int capacity) {
-    now.kernel = name, now.threads = threads, now.random = seed * 2 + 1, failure.clear();
+int call(void (*kernel)(P...), const char* name, const int* grid, int only, int threads, uint64_t seed,
+         const Argument* args, std::index_sequence<I...>, char* message, int capacity) {
+    now.kernel = name, now.threads = threads, now.random = seed * 2 + 1, failure.clear(), touched.clear();
     draw();
     gridDim = {(unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2]}, blockDim = {(unsigned)threads, 1, 1};
     try {
@@ -278,6 +287,7 @@ int call(void (*kernel)(P...), const char* name, const int* grid, int threads, u
         std::vector<int> blocks(grid[0] * grid[1] * grid[2]);
         for (size_t b = 0; b < blocks.size(); ++b) blocks[b] = (int)b;
         shuffle(blocks);
+        if (only >= 0) blocks = {only};
         for (int b : blocks) {
             now.block = b;
             ++now.serial;
@@ -291,13 +301,13 @@ int call(void (*kernel)(P...), const char* name, const int* grid, int threads, u
 }
 
 template <typename... P>
-int start(void (*kernel)(P...), const char* name, const int* grid, int threads, uint64_t seed, int count,
+int start(void (*kernel)(P...), const char* name, const int* grid, int only, int threads, uint64_t seed, int count,
           const Argument* args, char* message, int capacity) {
     if (count != (int)sizeof...(P)) {
         std::snprintf(message, capacity, "%s: takes %d arguments, got %d. Fix the host side.", name, (int)sizeof...(P), count);
         return 1;
     }
-    return call(kernel, name, grid, threads, seed, args, std::index_sequence_for<P...>{}, message, capacity);
+    return call(kernel, name, grid, only, threads, seed, args, std::index_sequence_for<P...>{}, message, capacity);
 }
 
 }  // namespace gputape

@@ -33,6 +33,10 @@ class Accesses:
     def barrier(self) -> None:
         self.epoch += 1
 
+    def dot(self, flops: int) -> bool:
+        """Whether a matrix product is to be computed."""
+        return True
+
     def virtual(self, array: np.ndarray) -> int:
         index = next(k for k, p in enumerate(self.memory.pointers) if p.array is array)
         return (index << SPACE) + MIDDLE + (self.memory.pointers[index].address & 63)

@@ -49,45 +49,76 @@ class Argument(ctypes.Structure):
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     """Run a CUDA C kernel on NumPy arrays, its blocks and threads in an order shuffled by `stream`'s generator."""
-    start = _library(kernel)
+    memory = Memory(str(kernel), arguments(kernel, args), args)
+    for region in memory.regions:
+        region.state = np.full((region.units, len(CELL)), NOBODY, np.int32)
+    _call(kernel, grid, args, memory.pointers, stream.next_seed())
+    memory.finish()
+
+
+def touched(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], block: int) -> tuple[Any, Any]:
+    """Run one block on the arrays themselves, unchecked; the addresses that it loads and those that it stores."""
+    names = arguments(kernel, args)
+    pointers = [Pointer(n, a) for n, a in zip(names, args, strict=True) if isinstance(a, np.ndarray)]
+    with ONE_AT_A_TIME:
+        _call(kernel, grid, args, pointers, block, block)
+        first = ctypes.POINTER(ctypes.c_int64)()
+        n = _library(kernel).touched(ctypes.byref(first))
+        found = np.ctypeslib.as_array(first, (n,)).copy() if n else np.empty(0, np.int64)
+    return found[found % 2 == 0] // 2, found[found % 2 == 1] // 2
+
+
+def arguments(kernel: launch.Kernel, args: Sequence[Any]) -> tuple[str, ...]:
+    """The names that the kernel gives its arguments; `BackendError` if there are not as many."""
     names = parameters(kernel.source, kernel.name)
     if len(names) != len(args):
         raise BackendError(
             f"{kernel}: takes {len(names)} arguments ({', '.join(names)}), got {len(args)}. Fix the host side."
         )
-    memory = Memory(str(kernel), names, args)
-    for region in memory.regions:
-        region.state = np.full((region.units, len(CELL)), NOBODY, np.int32)
-    pointers = iter(memory.pointers)
+    return names
+
+
+def _call(
+    kernel: launch.Kernel,
+    grid: tuple[int, ...],
+    args: Sequence[Any],
+    pointers: Sequence[Pointer],
+    seed: int,
+    only: int = -1,
+) -> None:
+    """Run all blocks, or the block number `only`."""
+    left = iter(pointers)
     packed = (Argument * len(args))(
         *(
-            _pointer(next(pointers)) if isinstance(a, np.ndarray) else _scalar(n, a)
-            for n, a in zip(names, args, strict=True)
+            _pointer(next(left)) if isinstance(a, np.ndarray) else _scalar(n, a)
+            for n, a in zip(arguments(kernel, args), args, strict=True)
         )
     )
     size = (ctypes.c_int * 3)(*(*grid, 1, 1)[:3])
     message = ctypes.create_string_buffer(MESSAGE)
-    seed = ctypes.c_uint64(stream.next_seed())
+    name, start = str(kernel).encode(), _library(kernel).start
     with ONE_AT_A_TIME:
-        failed = start(str(kernel).encode(), size, kernel.threads, seed, len(args), packed, message, MESSAGE)
+        failed = start(name, size, only, kernel.threads, seed, len(args), packed, message, MESSAGE)
     if failed:
         raise KernelFault(message.value.decode())
-    memory.finish()
 
 
 def _pointer(p: Pointer) -> Argument:
-    size, cells = p.array.itemsize, p.region.state
-    per_element = size // p.region.unit
+    """A pointer into the hostile copy, with its access records; into the array itself where there is no copy."""
+    size, name = p.array.itemsize, p.name.encode()
+    reach = {"low": p.low // size, "high": p.high // size}
+    if p.region is None:
+        return Argument(name=name, kind=0, size=size, base=p.address, cells=None, per_element=0, **reach)
+    cells = p.region.state
     first = p.offset // p.region.unit
     return Argument(
-        name=p.name.encode(),
+        name=name,
         kind=0,
         size=size,
         base=p.copied().__array_interface__["data"][0],
-        low=p.low // size,
-        high=p.high // size,
         cells=cells.ctypes.data + first * 4 * len(CELL),
-        per_element=per_element,
+        per_element=size // p.region.unit,
+        **reach,
     )
 
 
@@ -117,14 +148,21 @@ def parameters(source: str, name: str) -> tuple[str, ...]:
 
 @cache
 def _library(kernel: launch.Kernel) -> Any:
-    """The function `int start(name, grid, threads, seed, count, arguments, message, capacity)` around a kernel."""
+    """The library with `int start(name, grid, only, threads, seed, count, arguments, message, capacity)` around a
+    kernel, and `long touched(&addresses)` of its last run."""
     compiler, version = _compiler()
     text = "\n".join(
         [
             *(f"#define {name} {value}" for name, value in kernel.constants),
             Path(kernel.source).read_text(),
-            'extern "C" int start(const char* n, const int* g, int t, uint64_t s, int c, const gputape::Argument* a,',
-            f"                    char* m, int k) {{ return gputape::start(&{kernel.name}, n, g, t, s, c, a, m, k); }}",
+            'extern "C" int start(const char* n, const int* g, int o, int t, uint64_t s, int c,',
+            "                     const gputape::Argument* a, char* m, int k) {",
+            f"    return gputape::start(&{kernel.name}, n, g, o, t, s, c, a, m, k);",
+            "}",
+            'extern "C" int64_t touched(const int64_t** at) {',
+            "    *at = gputape::touched.data();",
+            "    return (int64_t)gputape::touched.size();",
+            "}",
         ]
     )
     headers = [h.read_text() for h in sorted(INCLUDE.glob("*.h"))]
@@ -146,10 +184,12 @@ def _library(kernel: launch.Kernel) -> Any:
             raise BackendError(f"{kernel}: the host build failed. Mend {kernel.source}:\n{made.stderr[:4000]}")
 
     path = disk.stored(f"host/{disk.digest(text, *headers, FLAGS, version)}.so", build)
-    start = ctypes.CDLL(str(path)).start
-    start.argtypes = [
+    library = ctypes.CDLL(str(path))
+    library.touched.restype = ctypes.c_int64
+    library.start.argtypes = [
         ctypes.c_char_p,
         ctypes.POINTER(ctypes.c_int),
+        ctypes.c_int,
         ctypes.c_int,
         ctypes.c_uint64,
         ctypes.c_int,
@@ -157,7 +197,7 @@ def _library(kernel: launch.Kernel) -> Any:
         ctypes.c_char_p,
         ctypes.c_int,
     ]
-    return start
+    return library
 
 
 @cache

@@ -7,7 +7,7 @@ integers. Here every load and store goes through `Accesses`, which raises `Kerne
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from itertools import product
@@ -26,43 +26,58 @@ from .mode import triton as load_triton
 
 def run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     """Run a Triton kernel on NumPy arrays, its programs in an order shuffled by `stream`'s generator."""
-    with ONE_AT_A_TIME:
-        _run(kernel, grid, args, stream)
+    named = arguments(kernel, args)
+    memory = Memory(str(kernel), list(named), args)
+    programs = list(product(*map(range, size_of(grid))))
+    random.Random(stream.next_seed()).shuffle(programs)
+    interpret(kernel, grid, named, programs, Accesses(memory))
+    memory.finish()
 
 
-def _run(kernel: Any, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
-    interpreter = _interpreter()
-    function = getattr(import_module(kernel.source), kernel.name)
+def arguments(kernel: Any, args: Sequence[Any]) -> dict[str, Any]:
+    """The run-time arguments by the names that the device function gives them."""
+    _interpreter()
     constants = dict(kernel.constants) | kernel.functions()
-    names = [n for n in function.arg_names if n not in constants]
+    names = [n for n in getattr(import_module(kernel.source), kernel.name).arg_names if n not in constants]
     if len(names) != len(args):
         raise BackendError(
             f"{kernel}: takes {len(names)} arguments ({', '.join(names)}), got {len(args)}. Fix the host side."
         )
-    memory = Memory(str(kernel), names, args)
-    accesses = Accesses(memory)
-    handles = {n: _handle(interpreter, a, accesses) for n, a in zip(names, args, strict=True)}
-    builder, size = interpreter.interpreter_builder, (*grid, 1, 1)[:3]
-    programs = list(product(*map(range, size)))
-    random.Random(stream.next_seed()).shuffle(programs)
-    outer, builder.accesses = builder.accesses, accesses
-    scope = interpreter._patch_lang(function.fn)
-    try:
-        body = function.rewrite()
-        builder.set_grid_dim(*size)
-        for program in programs:
-            builder.set_grid_idx(*program)
-            accesses.enter(program, size)
-            body(**handles, **constants)
-    except Exception as e:
-        fault = _fault(e)
-        if fault is None:
-            raise
-        raise fault from None
-    finally:
-        scope.restore()
-        builder.accesses = outer
-    memory.finish()
+    return dict(zip(names, args, strict=True))
+
+
+def size_of(grid: tuple[int, ...]) -> tuple[int, ...]:
+    """The grid with all three axes."""
+    return (*grid, 1, 1)[:3]
+
+
+def interpret(
+    kernel: Any, grid: tuple[int, ...], args: dict[str, Any], programs: Iterable[tuple[int, ...]], accesses: Any
+) -> None:
+    """Run some programs of a grid, in that order. `accesses` does their loads and stores."""
+    interpreter = _interpreter()
+    function = getattr(import_module(kernel.source), kernel.name)
+    handles = {n: _handle(interpreter, a, accesses) for n, a in args.items()}
+    builder, size = interpreter.interpreter_builder, size_of(grid)
+    constants = dict(kernel.constants) | kernel.functions()
+    with ONE_AT_A_TIME:
+        outer, builder.accesses = builder.accesses, accesses
+        scope = interpreter._patch_lang(function.fn)
+        try:
+            body = function.rewrite()
+            builder.set_grid_dim(*size)
+            for program in programs:
+                builder.set_grid_idx(*program)
+                accesses.enter(program, size)
+                body(**handles, **constants)
+        except Exception as e:
+            fault = _fault(e)
+            if fault is None:
+                raise
+            raise fault from None
+        finally:
+            scope.restore()
+            builder.accesses = outer
 
 
 def _fault(error: BaseException | None) -> KernelFault | None:
@@ -159,6 +174,8 @@ def _interpreter() -> Any:
                 return TensorHandle(_tf32(x.data), tl.float32)
             return x
 
+        if not builder.accesses.dot(2 * a.data.size * b.data.shape[-1]):
+            return d
         return plain_dot(operand(a), operand(b), d, precision, *rest)
 
     builder.create_masked_load, builder.create_masked_store = masked_load, masked_store

@@ -62,8 +62,8 @@ class Pointer:
     array: np.ndarray
     low: int = field(init=False)
     high: int = field(init=False)
-    region: Region = field(init=False)
-    offset: int = field(init=False)
+    region: Any = None  # the `Region` of its hostile copy, where there is one
+    offset: int = 0
 
     def __post_init__(self) -> None:
         x = self.array

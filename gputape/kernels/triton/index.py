@@ -116,13 +116,14 @@ def _first_at_least(value, place_ptr, order_ptr, n, rounds):
 @triton.jit
 def index_add(
     y_ptr,  # out (outer, size, cols)
-    x_ptr,  # in (outer, size, cols)
+    x_ptr,  # in (outer, size, cols), or a single element if x_step is 0
     source_ptr,  # in (outer, n, cols)
-    place_ptr,  # in (n) int64: the row of y that each row of source goes to
+    place_ptr,  # in (n) int64: the row of y that each row of source goes to; what is no row is left out
     order_ptr,  # in (n) int64: sorts them
     n,
     size,
     cols,
+    x_step,
     alpha,  # float, or 64-bit integer
     rounds,  # of the binary search: at least log2(n) + 1
     BLOCK_ROWS: tl.constexpr,
@@ -136,7 +137,7 @@ def index_add(
     low = _first_at_least(to, place_ptr, order_ptr, n, rounds)
     high = _first_at_least(to + 1, place_ptr, order_ptr, n, rounds)
     at = (outer * size + to) * cols + col
-    x = tl.load(x_ptr + at, mask=col < cols, other=0)
+    x = tl.load(x_ptr + at * x_step, mask=col < cols, other=0)
     exact = (alpha * 0).dtype  # float32 for floats, int64 for integers
     total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=exact)
     for first in range(low, high, BLOCK_ROWS):
