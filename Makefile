@@ -20,7 +20,7 @@ perf: $(VENV)/dev.stamp
 
 # Every kernel to machine code for every supported architecture, without a GPU: registers, spills, access widths, …
 kernels: $(VENV)/gpu.stamp
-	$(BIN)/python -m gputape.kernels.gate
+	$(BIN)/python -m gputape.kernels.gate --table build/kernels.md --summary perf/results/kernels.md
 
 # Tests and timings on an NVIDIA GPU, one report in perf/results/. With CuPy and Triton of your own choice:
 # make gpu-check GPU_PYTHON=python3

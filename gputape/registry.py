@@ -67,6 +67,8 @@ class Op:
             with alpha; what costs nothing where it is left out.)
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
+        exempt: `{kernel: reason}`: device functions of the op that may lack matrix instructions or 16-byte accesses; as
+            `name[CONSTANT=value]` only those with that constant. The compile gate refuses what nothing needs.
         public: False for the ops that only gradients and optimizers use.
     """
 
@@ -97,6 +99,7 @@ class Op:
     errors: Sequence[Bad] = ()
     perf: Sequence[Perf] = ()
     torch: str | None = None
+    exempt: dict[str, str] = field(default_factory=dict)
     public: bool = True
     # Derived from the fields above.
     names: tuple[str, ...] = field(init=False, repr=False)

@@ -13,6 +13,7 @@ import pytest
 
 from gputape.kernels import gate
 from gputape.kernels.launch import Variant, cuda, triton
+from gputape.kernels.machine.report import Row, line, summary, table, unneeded
 from gputape.kernels.machine.sass import Counts
 
 for module in ("triton", "cupy"):
@@ -67,21 +68,48 @@ def test_every_host_module_lists_its_variants():
 
 
 def test_the_verdict_names_what_is_wrong():
-    plain = gate.Row(90, Variant(triton("x", "f"), ("*float32",)))
+    wide = Counts(widths=((128, 4),))
+    plain = Row(90, Variant(triton("x", "f", BLOCK=4), ("*float32",)), code=wide)
     assert plain.complaints() == []
-    assert replace(plain, code=Counts(spilled=3)).complaints() == ["spills registers (3 accesses)"]
+    assert replace(plain, code=replace(wide, spilled=3)).complaints() == ["spills registers (3 accesses)"]
     assert "shared memory" in replace(plain, arch=86, shared=100 * 1024).complaints()[0]
     wanting = replace(plain, variant=replace(plain.variant, tensor_cores=True))
     assert wanting.complaints() == ["has no matrix instructions"]
     assert replace(wanting, code=Counts(matrix=(("HMMA", 8),))).complaints() == []
-    assert "FAIL" in str(wanting) and "FAIL" not in str(plain)
+    assert "FAIL" in line(wanting, ()) and "FAIL" not in line(plain, ())
+
+
+def test_memory_bound_kernels_need_16_byte_accesses_unless_a_card_exempts_them():
+    narrow = Row(90, Variant(triton("x", "f", UNIT=0, BLOCK=4), ("*float32",)), code=Counts(widths=((32, 4),)))
+    assert narrow.complaints() == ["has no 16-byte accesses"]
+    assert replace(narrow, variant=replace(narrow.variant, wide=False)).complaints() == []
+    assert replace(narrow, variant=Variant(triton("x", "f", PRECISION="ieee"), ())).complaints() == []
+    for key, covered in (("f", True), ("f[UNIT=0]", True), ("f[BLOCK=4, UNIT=0]", True), ("f[UNIT=1]", False)):
+        assert bool(narrow.complaints({key: "strided"})) != covered
+        assert unneeded({key: "strided"}, [narrow]) == ([] if covered else [key])
+    assert unneeded({"f": "strided"}, [replace(narrow, code=Counts(widths=((128, 4),)))]) == ["f"]
+
+
+@pytest.mark.parametrize(
+    "arch, registers, shared, warps, expected",
+    [(80, 32, 0, 4, 64), (86, 32, 0, 4, 48), (90, 255, 0, 8, 8), (90, 128, 0, 4, 16), (89, 32, 48 << 10, 4, 8)],
+)
+def test_occupancy_as_the_programming_guide_counts_it(arch, registers, shared, warps, expected):
+    row = Row(arch, Variant(triton("x", "f", warps=warps), ()), registers=registers, shared=shared)
+    assert row.warps() == expected
+
+
+def test_tables_name_kernels_and_their_extremes():
+    few, many = (Row(90, Variant(triton("x", "f", BLOCK=b), ("*float32",)), registers=16 * b) for b in (2, 8))
+    assert table([few], {}).splitlines()[2].startswith("| f[BLOCK=2] | float32 | wide | sm_90 | 32 | 0 | 0 | 64 |")
+    assert "| f | 2 | 128 / 16 | 0 | 0 | - | strided |" in summary([few, many], {"f": "strided"})
 
 
 def test_a_kernel_that_does_not_compile_fails_the_gate(tmp_path):
     source = tmp_path / "broken.cu"
     source.write_text('extern "C" __global__ void f(float* x) { x[0] = nothing; }\n')
     (row,) = gate.inspect([(Variant(cuda(str(source), "f"), ("*float32",)), 80)])
-    assert row.complaints() and "does not compile" in str(row)
+    assert row.complaints() and "does not compile" in line(row, ())
 
 
 def test_gate_refuses_an_unknown_architecture():

@@ -75,18 +75,18 @@ def test_kernels_give_nan_for_a_label_out_of_range_and_read_nothing_there(shape)
     labels[0], labels[-1] = -1, n
     nan = np.isin(np.arange(rows), (0, rows - 1))
     sizes = (rows, np.int64(n), inner)
-    made = [rt.empty((rows,), "float32") for _ in range(4)]
-    whole, last, tile = _steps.walk(rows, n, inner)
+    y, *made = [rt.empty((rows,), "float32") for _ in range(5)]
+    whole, last, tile = _steps.walk(n, inner)
     kernel = cross_entropy._forward(whole, last, tile)
-    launch(kernel, (-(-rows // tile[0]),), (*made, x, labels, *sizes, n, np.int64(-100), 0.0), rt.stream)
+    launch(kernel, (-(-rows // tile[0]),), (y, *made, x, labels, *sizes, n, np.int64(-100), 0, 0.0), rt.stream)
     np.testing.assert_array_equal(np.isnan(made[0]), nan)
     assert np.array_equal(made[1], np.ones(rows))
 
     dx, dy, count = rt.empty(shape, "float32"), np.float32(1), np.float32(rows)
-    tile = _steps.choose_tile(rows, n, inner)
+    tile = _steps.choose_tile(n, inner)
     tiled, grid = cross_entropy._tiled(rows, n, inner, tile)
     arrays = (dx, np.asarray(dy), x, labels, made[2], made[3], np.asarray(count))
-    launch(cross_entropy._backward(False, last, tile), grid, (*arrays, *tiled, np.int64(-100), 1, 0.0), rt.stream)
+    launch(cross_entropy._backward(last, tile), grid, (*arrays, *tiled, np.int64(-100), 0, 1, 0.0), rt.stream)
     np.testing.assert_array_equal(np.isnan(dx.swapaxes(0, 1).reshape(n, rows)), np.tile(nan, (n, 1)))
 
     picked, put = rt.empty((rows,), "float32"), rt.empty(shape, "float32")

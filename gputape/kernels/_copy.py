@@ -16,8 +16,10 @@ from .tiles import cdiv
 AXES = 5  # rows, columns and three more
 LONGEST = 2**30  # positions along one axis are 32-bit
 COLS, ROWS, NEITHER = 1, 2, 0  # along which of the axes the stride is 1
-TILES = ((1, 1024), (16, 64), (256, 4))  # rows, columns
+WIDE_TILES = ((1, 1024), (16, 64))  # rows, columns
+TILES = (*WIDE_TILES, (256, 4))
 TURNED = (32, 32)
+# A tile has 1024 elements: two warps move bytes 16 at a time.
 BITS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 
 Ints = tuple[int, ...]
@@ -83,9 +85,9 @@ def copy_into(rt: Any, y: Any, x: Any) -> None:
     y_strides, x_strides = (tuple(s[i] for s in strides) for i in (0, 1))
     plain = y_strides[1] == 1
     turn = plain and x_strides[0] == 1 and x_strides[1] != 1
-    across = plain and x_strides[1] == 1
     shape = TURNED if turn else tile(*sizes[:2])
-    kernel = _copy(plain and (across or turn), COLS if across else ROWS if turn else NEITHER, shape)
+    across = plain and x_strides[1] == 1 and shape in WIDE_TILES
+    kernel = _copy(ROWS if turn else COLS if across else NEITHER, shape)
     launch(
         kernel,
         (_programs(sizes, shape),),
@@ -129,7 +131,8 @@ def window_into(op: str, rt: Any, y: Any, x: Any, start: Ints, step: Ints, value
     sizes, parts = zip(*(axes[k] for k in order), strict=True)
     strides, starts, steps, inner = (tuple(p[i] for p in parts) for i in range(4))
     shape = tile(*sizes[:2])
-    kernel = _window(any(k != 1 for k in steps), COLS if strides[1] == 1 else NEITHER, shape)
+    across = strides[1] == 1 and all(k == 1 for k in steps) and shape in WIDE_TILES
+    kernel = _window(across, shape)
     ints = (*_padded(starts, 0), *_padded(steps, 1), *_padded(inner, 1))
     args = (*_padded(sizes, 1)[:4], *_longs(strides), *ints, pattern(value, y.dtype))
     launch(kernel, (_programs(sizes, shape),), (bits(y), bits(x), *args), rt.stream)
@@ -145,13 +148,15 @@ def _whole(axes: list[Any], joins: Any) -> list[Any]:
 
 
 @cache
-def _copy(y_plain: bool, x_unit: int, shape: tuple[int, int]) -> Kernel:
+def _copy(x_unit: int, shape: tuple[int, int]) -> Kernel:
+    """The copy to rows with stride 1, or with x_unit NEITHER to any."""
     names = ("cols", "y_row", "y_1", "y_2", "y_3", "x_row" if x_unit != ROWS else "x_col", "x_1", "x_2", "x_3")
     return triton(
         "copy",
         "copy",
-        divisible=names if x_unit else (),
-        Y_UNIT=COLS if y_plain else NEITHER,
+        divisible=names if x_unit else None,
+        warps=2 if x_unit == COLS else 4,
+        Y_UNIT=COLS if x_unit else NEITHER,
         X_UNIT=x_unit,
         BLOCK_ROWS=shape[0],
         BLOCK_COLS=shape[1],
@@ -159,31 +164,32 @@ def _copy(y_plain: bool, x_unit: int, shape: tuple[int, int]) -> Kernel:
 
 
 @cache
-def _window(stepped: bool, x_unit: int, shape: tuple[int, int]) -> Kernel:
+def _window(across: bool, shape: tuple[int, int]) -> Kernel:
+    """The window on rows with stride 1 that goes on step by step, or on any."""
     return triton(
         "copy",
         "window",
-        divisible=("cols", "x_row", "x_1", "x_2", "x_3", "a_col", "s_col") if x_unit and not stepped else ("cols",),
-        STEPPED=stepped,
-        X_UNIT=x_unit,
+        divisible=("cols", "x_row", "x_1", "x_2", "x_3", "a_col", "s_col") if across else None,
+        warps=2 if across else 4,
+        STEPPED=not across,
+        X_UNIT=COLS if across else NEITHER,
         BLOCK_ROWS=shape[0],
         BLOCK_COLS=shape[1],
     )
 
 
 def _variants() -> list[Variant]:
-    copies = [_copy(True, COLS, shape) for shape in TILES] + [_copy(False, NEITHER, shape) for shape in TILES]
-    copies.append(_copy(True, ROWS, TURNED))
-    windows = [
-        _window(stepped, unit, shape) for stepped in (False, True) for unit in (COLS, NEITHER) for shape in TILES
-    ]
+    copies = [*(_copy(COLS, shape) for shape in WIDE_TILES), _copy(ROWS, TURNED)]
+    copies += [_copy(NEITHER, shape) for shape in TILES]
+    windows = [*(_window(True, shape) for shape in WIDE_TILES), *(_window(False, shape) for shape in TILES)]
     found = []
     for kind in BITS.values():
-        for wide in (True, False):
-            ends = (f"*{kind}",) * 2 + ("int32",) * 4
-            found += [Variant(kernel, (*ends, *("int64",) * 10), wide) for kernel in copies]
-            types = (*ends, *("int64",) * 5, *("int32",) * 15, "int64")
-            found += [Variant(kernel, types, wide) for kernel in windows]
+        ends = (f"*{kind}",) * 2 + ("int32",) * 4
+        for types, kernels in (
+            ((*ends, *("int64",) * 10), copies),
+            ((*ends, *("int64",) * 5, *("int32",) * 15, "int64"), windows),
+        ):
+            found += [Variant(k, types, wide) for k in kernels for wide in (True, False) if wide or k.divisible]
     return found
 
 

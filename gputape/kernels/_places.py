@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,13 @@ import numpy as np
 from ..aval import INTS
 from ..errors import BackendError
 from ._copy import AXES, BITS, bits, pattern
+from ._integers import widened
 from .launch import FLOATS, Kernel, Variant, launch, triton
 from .tiles import cdiv
 
 BLOCK = 512
-SELECT_TILES = ((1024, 1), (64, 16), (4, 256), (1, 1024))  # rows, columns
-DIRECT = ("int32", "int64")  # index types that every kernel reads; the others are widened first
-SUMS = (*FLOATS, *INTS)  # element types that sums are made of
+SELECT_TILES = ((1024, 1), (16, 64), (1, 1024))  # rows, columns
+SUMS = (*FLOATS, *INTS)  # element types of sums, integers widened first
 
 Ints = tuple[int, ...]
 
@@ -57,15 +58,13 @@ def positions(rt: Any, index: Any, shape: Ints, strides: Ints, step: int, size: 
     """int64, flat: Σ position · stride + index · step for each index; -1 where it is out of [0, size)."""
     place = rt.empty((index.size,), "int64")
     args = (np.int64(index.size), *axes("index", shape, strides), np.int64(step), np.int64(size))
-    launch(PLACES, (cdiv(index.size, BLOCK),), (place, rt.packed(index), *args), rt.stream)
+    launch(PLACES, (cdiv(index.size, BLOCK),), (place, readable(rt, index), *args), rt.stream)
     return place
 
 
 def readable(rt: Any, index: Any) -> Any:
-    """The indices, contiguous and of a type that every kernel reads."""
-    if str(index.dtype) in DIRECT:
-        return rt.packed(index)
-    return positions(rt, index, index.shape, (0,) * index.ndim, 1, 256 if index.dtype == np.uint8 else 2**15)
+    """The indices, contiguous and int64."""
+    return rt.packed(widened(rt, index, "int64"))
 
 
 def select(rt: Any, y: Any, x: Any, index: Any, outer: int, size: int, cols: int) -> None:
@@ -81,20 +80,17 @@ def select(rt: Any, y: Any, x: Any, index: Any, outer: int, size: int, cols: int
 
 @cache
 def _select(shape: tuple[int, int]) -> Kernel:
-    return triton("index", "index_select", divisible=("cols",), BLOCK_ROWS=shape[0], BLOCK_COLS=shape[1])
+    return triton("index", "index_select", divisible=("cols",), warps=2, BLOCK_ROWS=shape[0], BLOCK_COLS=shape[1])
 
 
-PLACES = triton("index", "places", BLOCK=BLOCK)
+PLACES = triton("index", "places", divisible=None, BLOCK=BLOCK)
 
 
 def _variants() -> list[Variant]:
-    found = []
-    for wide in (True, False):
-        found += [Variant(PLACES, ("*int64", f"*{kind}", *("int64",) * 12), wide) for kind in INTS]
-        for kind in BITS.values():
-            for index in DIRECT:
-                types = (f"*{kind}", f"*{kind}", f"*{index}", *("int32",) * 3, "int64")
-                found += [Variant(_select(shape), types, wide) for shape in SELECT_TILES]
+    found = [Variant(PLACES, ("*int64", "*int64", *("int64",) * 12))]
+    for wide, kind in product((True, False), BITS.values()):
+        types = (f"*{kind}", f"*{kind}", "*int64", *("int32",) * 3, "int64")
+        found += [Variant(_select(shape), types, wide) for shape in SELECT_TILES]
     return found
 
 

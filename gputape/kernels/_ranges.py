@@ -18,7 +18,7 @@ from .tiles import cdiv
 
 FIRST = -(2**62)  # the number of the first place; 0 stands for none
 BLOCK = 1024
-CHECK = triton("index", "check_range", BLOCK=BLOCK)
+CHECK = triton("index", "check_range", divisible=("n",), warps=2, BLOCK=BLOCK)
 
 
 class Ranges:
@@ -43,4 +43,6 @@ class Ranges:
         )
 
 
-VARIANTS = tuple(Variant(CHECK, ("*int64", f"*{kind}", *("int64",) * 5)) for kind in INTS)
+VARIANTS = tuple(
+    Variant(CHECK, ("*int64", f"*{kind}", *("int64",) * 5), wide) for kind in INTS for wide in (True, False)
+)

@@ -11,7 +11,7 @@ from .tiles import cdiv
 
 LONGEST = 2**16  # every pair is compared; beyond this CuPy's radix sort is faster
 BLOCK, TILE = 32, 64
-ORDER = triton("index", "order", BLOCK=BLOCK, TILE=TILE)
+ORDER = triton("index", "order", divisible=None, BLOCK=BLOCK, TILE=TILE)
 
 
 def argsort(rt: Any, keys: Any) -> Any:

@@ -18,14 +18,14 @@ import numpy as np
 
 from ..aval import Aval
 from .launch import FLOATS, Kernel, Variant, triton
-from .tiles import cdiv, power_of_2
+from .tiles import ALIGNED, cdiv, power_of_2
 
-ROWS = ((16, 64, 4), (4, 256, 4), (1, 4096, 8))  # (outputs, elements, warps) of a tile if inner is 1
-COLUMNS = ((16, 128, 4), (64, 32, 4))  # else: neighbours in memory are outputs
-WALK_ROWS = ((16, 64, 4), (4, 256, 4), (1, 1024, 4), (1, 4096, 8))  # of kernels that keep a row if it fits
-INTEGER_ROWS, INTEGER_COLUMNS = ROWS[1], COLUMNS[1]
+ROWS = ((4, 256, 4), (1, 4096, 8))  # (outputs, elements, warps) of a tile if inner is 1
+COLUMNS = (64, 32, 4)  # else: neighbours in memory are outputs
+WALK_ROWS = ((4, 256, 4), (1, 1024, 4), (1, 4096, 8))  # of kernels that keep a row if it fits
 INTEGERS = ("bool", "uint8", "int8", "int16", "int32", "int64")
 PROGRAMS = 1024  # enough to fill a GPU
+LONG = 1024  # elements: above, a row has a tile of its own
 SHORTEST = 4  # tiles: a shorter step is never split
 
 Tile = tuple[int, int, int]
@@ -57,13 +57,11 @@ class Step:
         return self.outputs, np.int64(self.n), self.inner, self.group
 
 
-def choose_tile(outputs: int, n: int, inner: int, integers: bool = False) -> Tile:
-    """The tile for `outputs` results of n elements that are `inner` apart."""
-    if integers:
-        return INTEGER_ROWS if inner == 1 else INTEGER_COLUMNS
+def choose_tile(n: int, inner: int, integers: bool = False) -> Tile:
+    """The tile for results of n elements that are `inner` apart."""
     if inner > 1:
-        return COLUMNS[outputs > COLUMNS[0][0]]
-    return next((t for t, longest in zip(ROWS, (64, 1024), strict=False) if n <= longest), ROWS[-1])
+        return COLUMNS
+    return ROWS[0] if integers or n <= LONG or n % ALIGNED else ROWS[-1]
 
 
 def split(programs: int, n: int, block: int) -> tuple[int, int]:
@@ -78,7 +76,7 @@ def split(programs: int, n: int, block: int) -> tuple[int, int]:
 def step(outer: int, n: int, inner: int, integers: bool = False, whole: bool = False) -> Step:
     """The step over the middle axis; `whole`: never split."""
     outputs = outer * inner
-    tile = choose_tile(outputs, n, inner, integers)
+    tile = choose_tile(n, inner, integers)
     group, groups = (n, 1) if whole else split(cdiv(outputs, tile[0]), n, tile[1])
     return Step(outputs, n, inner, tile, group, groups)
 
@@ -126,8 +124,8 @@ def step_kernel(stem: str, name: str, last: bool, tile: Tile, **constants: Any) 
 
 
 STEP_TYPES = ("int32", "int64", "int32", "int32")  # of `Step.sizes`
-TILES = tuple((True, tile) for tile in ROWS) + tuple((False, tile) for tile in COLUMNS)
-INTEGER_TILES = ((True, INTEGER_ROWS), (False, INTEGER_COLUMNS))
+TILES = (*((True, tile) for tile in ROWS), (False, COLUMNS))
+INTEGER_TILES = ((True, ROWS[0]), (False, COLUMNS))
 # What a reduction whose steps keep float32 between them reads and writes.
 PAIRS = (
     *((d, d) for d in FLOATS),
@@ -137,22 +135,27 @@ PAIRS = (
 
 
 def variants(make: Callable[[bool, Tile], Kernel], types: Sequence[str], at: Any = TILES) -> list[Variant]:
-    """`make(last, tile)` at every tile, with and without wide accesses."""
-    return [Variant(make(last, tile), tuple(types), wide) for last, tile in at for wide in (True, False)]
+    """`make(last, tile)` at every tile; rows of odd sizes have one."""
+    narrow = [(last, tile) for last, tile in at if not last or tile == ROWS[0]]
+    return [Variant(make(*way), tuple(types), wide) for wide, ways in ((True, at), (False, narrow)) for way in ways]
 
 
 # --- kernels that go over whole rows ----------------------------------------------------------------------------------
 
 
-def walk(outputs: int, n: int, inner: int) -> tuple[bool, bool, Tile]:
-    """(whether a row fits into one block, whether inner is 1, tile) for `outputs` rows of n elements."""
-    fitting = [t for t in WALK_ROWS if n <= t[1]]
-    tile = (*fitting, WALK_ROWS[-1])[0] if inner == 1 else COLUMNS[outputs > COLUMNS[0][0]]
-    return n <= tile[1], inner == 1, tile
+def walk(n: int, inner: int) -> tuple[bool, bool, Tile]:
+    """(whether a row fits into one block, whether inner is 1, tile) for rows of n elements."""
+    if inner > 1:
+        return n <= COLUMNS[1] and inner % ALIGNED == 0, False, COLUMNS
+    if n % ALIGNED:
+        return False, True, WALK_ROWS[0]
+    tile = next((t for t in WALK_ROWS if n <= t[1]), WALK_ROWS[-1])
+    return n <= tile[1], True, tile
 
 
 def walk_variants(make: Callable[[bool, bool, Tile], Kernel], types: Sequence[str]) -> list[Variant]:
     """`make(whole, last, tile)` for all that `walk` gives."""
-    found = [(True, True, tile) for tile in WALK_ROWS] + [(False, True, WALK_ROWS[-1])]
-    found += [(whole, False, tile) for tile in COLUMNS for whole in (True, False)]
-    return [Variant(make(*chosen), tuple(types), wide) for chosen in found for wide in (True, False)]
+    rows = [(True, True, tile) for tile in WALK_ROWS] + [(False, True, WALK_ROWS[-1])]
+    wide = [*rows, (True, False, COLUMNS), (False, False, COLUMNS)]
+    narrow = [(False, True, WALK_ROWS[0]), (False, False, COLUMNS)]
+    return [Variant(make(*way), tuple(types), fits) for fits, ways in ((True, wide), (False, narrow)) for way in ways]

@@ -90,7 +90,7 @@ _TILES = {
 # kind → (outputs, depth) → (outputs, positions, depth, warps)
 CONV = {kind: {(tile[0], tile[2]): tile for tile in found} for kind, found in _TILES.items()}
 
-DEPTHWISE = triton("conv", "conv_depthwise", BLOCK=256)
+DEPTHWISE = triton("conv", "conv_depthwise", divisible=None, BLOCK=256)
 
 
 @cache
@@ -98,6 +98,7 @@ def kernel(tapwise: bool, block_m: int, block_n: int, block_k: int, warps: int, 
     return triton(
         "conv",
         "conv",
+        divisible=None,
         warps=warps,
         stages=3,
         TAPWISE=tapwise,
@@ -165,14 +166,14 @@ def convolve(
 def _variants() -> list[Variant]:
     found = []
     ints = ("int32",) * (11 + 8 * AXES)
-    for (dtype, kind), wide in product(KINDS, (True, False)):
+    for dtype, kind in KINDS:
         types = (f"*{dtype}",) * 4 + ints
         if kind != "tf32":
-            found.append(Variant(DEPTHWISE, types, wide))
+            found.append(Variant(DEPTHWISE, types))
         for tapwise, tile in product((True, False), CONV[kind].values()):
             if tapwise or tile[2] == 16:
                 code = kernel(tapwise, *tile, INPUT_PRECISION[kind])
-                found.append(Variant(code, types, wide, tensor_cores=kind != "ieee"))
+                found.append(Variant(code, types, tensor_cores=kind != "ieee"))
     return found
 
 

@@ -13,9 +13,11 @@ from ..aval import Aval
 from ..backend import scratch
 from ..errors import BackendError
 from ..ops.random import keep_factor, threshold
+from ._copy import copy_into, window_into
+from ._integers import narrowed, widened
 from ._products import KINDS, kind_of
 from .launch import Kernel, Variant, launch, need_kernel, triton
-from .tiles import cdiv, power_of_2
+from .tiles import ALIGNED, cdiv, power_of_2
 
 LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
 LOG2E = 1 / math.log(2)
@@ -53,7 +55,7 @@ SUM_ROWS = 32  # queries per program of the kernel that sums dy · y
 
 @dataclass
 class _Rows:
-    """An array (batch, heads, length, size) with stride 1 along the last axis."""
+    """An array (batch, heads, length, size) whose rows begin at multiples of 16 elements and end in zeros up to one."""
 
     array: Any
     outer: tuple[Any, Any]  # 64-bit strides of batch and heads
@@ -61,14 +63,32 @@ class _Rows:
 
     @classmethod
     def of(cls, rt: Any, op: str, x: Any) -> _Rows:
-        if x.shape[3] > 1 and x.strides[3] != x.itemsize:
-            x = rt.packed(x)
+        step = ALIGNED * x.itemsize
+        if x.strides[3] != x.itemsize or x.shape[3] % ALIGNED or any(s % step for s in x.strides[:3]):
+            y = _like(rt, x)
+            window_into(op, rt, y, x, (0, 0, 0, 0), (1, 1, 1, 1), 0)
+            x = y
         batch, head, step, _ = (s // x.itemsize for s in x.strides)
         if abs(step) > LONGEST_STEP:
             raise BackendError(
                 f"{op}: rows that lie {step} elements apart are beyond the kernel's {LONGEST_STEP}. Make a copy first."
             )
         return cls(x, (np.int64(batch), np.int64(head)), step)
+
+
+def _like(rt: Any, x: Any) -> Any:
+    """A new array like `x` with rows as `_Rows` has them."""
+    return rt.empty((*x.shape[:3], cdiv(x.shape[3], ALIGNED) * ALIGNED), x.dtype)
+
+
+def _room(rt: Any, y: Any) -> Any:
+    """What the kernels write in the place of `y`: itself if its rows are as `_Rows` has them. `_settle` copies it."""
+    return y if y.shape[3] % ALIGNED == 0 else _like(rt, y)
+
+
+def _settle(rt: Any, y: Any, written: Any) -> None:
+    if written is not y:
+        copy_into(rt, y, written[..., : y.shape[3]])
 
 
 @dataclass
@@ -88,8 +108,8 @@ class _Mask:
         batch, head, row, col = (0 if n == 1 else s // mask.itemsize for n, s in zip(mask.shape, mask.strides))
         if max(abs(row), abs(col)) > LONGEST_STEP:
             raise BackendError(f"{op}: a mask with strides {row}, {col} is beyond {LONGEST_STEP}. Copy it.")
-        bits = mask.view("int8") if kind == BLOCKING else mask
-        return cls(kind, bits, (np.int64(batch), np.int64(head)), (row, col))
+        mask = mask.view("int8") if kind == BLOCKING else widened(rt, mask, "float32")
+        return cls(kind, mask, (np.int64(batch), np.int64(head)), (row, col))
 
 
 def attention(
@@ -108,21 +128,23 @@ def attention(
     offset: int,
 ) -> None:
     q, k, v = (_Rows.of(rt, "attention", x) for x in (query, key, value))
-    mask = _Mask.of(rt, "attention", attn_mask, query)
+    mask = _Mask.of(rt, "attention", attn_mask, q.array)
     kernel = _kernel("attention", mask.kind, dropout_p > 0, *_tile(rt, "attention", query, value))
     batch, heads, length, _ = query.shape
+    room = _room(rt, y)
     launch(
         kernel,
         (batch * heads * cdiv(length, _block(kernel, "BLOCK_M")),),
         (
-            *(y, lse, q.array, k.array, v.array, mask.array, _state(rt, state, dropout_p, query)),
-            *_sizes(query, key, value),
+            *(room, lse, q.array, k.array, v.array, mask.array, _state(rt, state, dropout_p, q.array)),
+            *_sizes(q.array, k.array, v.array),
             *(*q.outer, *k.outer, *v.outer, *mask.outer),
             *(q.step, k.step, v.step, *mask.steps),
             *(scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset)),
         ),
         rt.stream,
     )
+    _settle(rt, y, room)
 
 
 def _sizes(query: Any, key: Any, value: Any) -> tuple[int, ...]:
@@ -196,34 +218,51 @@ def attention_bwd(
     """The weights come from `lse`, so scores of size s lose log₂ s bits of their last place."""
     delta, *spare = scratch
     g, q, k, v = (_Rows.of(rt, "attention_bwd", x) for x in (dy, query, key, value))
-    mask = _Mask.of(rt, "attention_bwd", attn_mask, query)
+    mask = _Mask.of(rt, "attention_bwd", attn_mask, q.array)
     kind, block_d = _tile(rt, "attention_bwd", query, value)
-    sizes, (batch, heads, length, width) = _sizes(query, key, value), dy.shape
+    sizes, (batch, heads, length, width) = _sizes(q.array, k.array, v.array), g.array.shape
     rows = batch * heads * length
     saved = (rt.packed(lse), delta)
     launch(
         _row_sums(block_d),
         (cdiv(rows, SUM_ROWS),),
-        (delta, g.array, rt.packed(y), np.int64(rows), heads, length, width, *g.outer, g.step),
+        (
+            delta,
+            g.array,
+            _Rows.of(rt, "attention_bwd", rt.packed(y)).array,
+            np.int64(rows),
+            heads,
+            length,
+            width,
+            *g.outer,
+            g.step,
+        ),
         rt.stream,
     )
-    inputs = (g.array, q.array, k.array, v.array, mask.array, *saved, _state(rt, state, dropout_p, query))
+    inputs = (g.array, q.array, k.array, v.array, mask.array, *saved, _state(rt, state, dropout_p, q.array))
     strides = (*g.outer, *q.outer, *k.outer, *v.outer, *mask.outer, g.step, q.step, k.step, v.step, *mask.steps)
     tail = (*strides, scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset))
     if dquery is not None:
         kernel = _kernel("attention_bwd_query", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
-        launch(kernel, (programs,), (dquery, *inputs, *sizes, *tail), rt.stream)
+        room = _room(rt, dquery)
+        launch(kernel, (programs,), (room, *inputs, *sizes, *tail), rt.stream)
+        _settle(rt, dquery, room)
     if dkey is not None or dvalue is not None:
         dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
         kernel = _kernel("attention_bwd_key", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * key.shape[1] * cdiv(key.shape[2], _block(kernel, "BLOCK_N"))
-        launch(kernel, (programs,), (dkey, dvalue, *inputs, *sizes, *tail), rt.stream)
+        rooms = _room(rt, dkey), _room(rt, dvalue)
+        launch(kernel, (programs,), (*rooms, *inputs, *sizes, *tail), rt.stream)
+        for out, room in zip((dkey, dvalue), rooms, strict=True):
+            _settle(rt, out, room)
     if dmask is not None:
         kernel = _mask_kernel(kind, dropout_p > 0)
         down, across = (cdiv(n, _block(kernel, b)) for n, b in zip(dmask.shape[2:], ("BLOCK_M", "BLOCK_N")))
         programs = math.prod(dmask.shape[:2]) * down * across
-        launch(kernel, (programs,), (dmask, *inputs, batch, *dmask.shape, *sizes, *tail), rt.stream)
+        scores = dmask if dmask.dtype == np.float32 else rt.empty(dmask.shape, "float32")
+        launch(kernel, (programs,), (scores, *inputs, batch, *dmask.shape, *sizes, *tail), rt.stream)
+        narrowed(rt, dmask, scores)
 
 
 WIDE = ("E", "V", *(f"{x}_{stride}" for x in ("q", "k", "v") for stride in ("batch", "head", "step")))
@@ -288,23 +327,20 @@ def _variants() -> list[Variant]:
     tail = (*longs, "int64", "int64", *("int32",) * 6, *dropout)
     for dtype, kind in KINDS:
         x = f"*{dtype}"
-        masks = [(NO_MASK, x), (BLOCKING, "*int8"), *((ADDED, m) for m in dict.fromkeys((x, stat)))]
-        ways = [(wide, masking, mask, False, x) for wide in (True, False) for masking, mask in masks]
-        ways.append((True, NO_MASK, x, True, "*int64"))  # others that drop weights are compiled when they are met
+        ways = [(NO_MASK, x, False, x), (BLOCKING, "*int8", False, x), (ADDED, stat, False, x)]
+        ways.append((NO_MASK, x, True, "*int64"))  # others that drop weights are compiled when they are met
         for block_d in SIZES:
-            for wide, masking, mask, drops, state in ways:
+            for masking, mask, drops, state in ways:
                 types = (x, stat, x, x, x, mask, state, *ints, *longs, *("int32",) * 5, *dropout)
-                found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, wide, True))
+                found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, tensor_cores=True))
                 inputs = (x, x, x, x, mask, stat, stat, state)
                 for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
                     kernel = _kernel(name, masking, drops, kind, block_d)
-                    found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), wide, True))
-            for wide in (True, False):
-                sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
-                found.append(Variant(_row_sums(block_d), sums, wide))
-        for mask in dict.fromkeys((x, stat)):
-            scores = (mask, x, x, x, x, mask, stat, stat, x, *("int32",) * 5, *ints, *tail)
-            found += [Variant(_mask_kernel(kind, False), scores, wide, True) for wide in (True, False)]
+                    found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), tensor_cores=True))
+            sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
+            found.append(Variant(_row_sums(block_d), sums))
+        scores = (stat, x, x, x, x, stat, stat, stat, x, *("int32",) * 5, *ints, *tail)
+        found.append(Variant(_mask_kernel(kind, False), scores, tensor_cores=True))
     return found
 
 

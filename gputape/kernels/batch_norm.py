@@ -130,7 +130,7 @@ def _sums(last: bool, tile: Tile) -> Kernel:
     return step_kernel("batch_norm", "batch_norm_bwd_sums", last, tile)
 
 
-PER_CHANNEL = triton("batch_norm", "batch_norm_bwd_channels", divisible=("channels",), BLOCK=CHANNELS)
+PER_CHANNEL = triton("batch_norm", "batch_norm_bwd_channels", divisible=("channels",), warps=2, BLOCK=CHANNELS)
 
 
 @cache

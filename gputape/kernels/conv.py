@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from itertools import product
 from typing import Any
 
 from ..aval import Aval
@@ -113,7 +112,7 @@ def conv_weight_nd(
         launch(SUM_GROUPS, (tiles.cdiv(out.size, tiles.COLUMNS),), (out, sums, splits, out.size), rt.stream)
 
 
-DEPTHWISE = triton("conv", "conv_weight_depthwise", BLOCK_N=16, BLOCK_K=128)
+DEPTHWISE = triton("conv", "conv_weight_depthwise", divisible=None, BLOCK_N=16, BLOCK_K=128)
 
 
 @cache
@@ -121,6 +120,7 @@ def _weight_kernel(kind: str, block_m: int, block_n: int) -> Kernel:
     return triton(
         "conv",
         "conv_weight",
+        divisible=None,
         warps=8 if kind == "ieee" and block_n == 64 else 4,
         stages=3,
         BLOCK_M=block_m,
@@ -132,12 +132,12 @@ def _weight_kernel(kind: str, block_m: int, block_n: int) -> Kernel:
 
 def _variants() -> list[Variant]:
     found = []
-    for (dtype, kind), wide in product(KINDS, (True, False)):
+    for dtype, kind in KINDS:
         types = ("*float32",) * 2 + (f"*{dtype}",) * 2 + ("int32",) * (5 + 6 * _windows.AXES)
         if kind != "tf32":
-            found.append(Variant(DEPTHWISE, types, wide))
+            found.append(Variant(DEPTHWISE, types))
         for tile in WEIGHT_TILES:
-            found.append(Variant(_weight_kernel(kind, *tile), types, wide, tensor_cores=kind != "ieee"))
+            found.append(Variant(_weight_kernel(kind, *tile), types, tensor_cores=kind != "ieee"))
     return found
 
 

@@ -5,7 +5,7 @@ The kernels give NaN for a label out of range and read nothing there.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def put_class(rt: Any, y: Any, input: Any, target: Any, *, shape: tuple[int, ...
     need_kernel("put_class", input)
     outer, n, inner = around(shape, min(1, len(shape) - 1))
     labels = _labels(rt, "labels", target, ignore_index, n)
-    tile = choose_tile(outer * inner, n, inner)
+    tile = choose_tile(n, inner)
     sizes, grid = _tiled(outer * inner, n, inner, tile)
     arrays = (y, rt.packed(input), labels, *sizes, np.int64(ignore_index))
     launch(_put(inner == 1, tile), grid, arrays, rt.stream)
@@ -76,7 +76,7 @@ def _tiled(outputs: int, n: int, inner: int, tile: Tile) -> tuple[tuple[Any, ...
     return (outputs, np.int64(n), inner, blocks), (cdiv(outputs, tile[0]) * blocks,)
 
 
-PICK = triton("cross_entropy", "pick_class", BLOCK=POINTWISE)
+PICK = triton("cross_entropy", "pick_class", divisible=None, BLOCK=POINTWISE)
 
 
 @cache
@@ -121,21 +121,21 @@ def cross_entropy_labels(
     outer, n, inner = around(input.shape, 1)
     labels = _labels(rt, "cross_entropy", target, ignore_index, n)
     rows, (table, *parts) = outer * inner, scratch
-    loss, valid = (y, table) if reduction == "none" else (table[0], table[1])
-    chosen = walk(rows, n, inner)
+    per_row = reduction == "none"
+    loss, valid = (peak, table) if per_row else (table[0], table[1])  # peak stands for no table
+    chosen = walk(n, inner)
     grid = (cdiv(rows, chosen[2][0]),)
-    arrays = (loss, valid, peak, logsum, rt.packed(input), labels)
-    sizes = (rows, np.int64(n), inner, n, np.int64(ignore_index), float(label_smoothing))
+    arrays = (y, loss, valid, peak, logsum, rt.packed(input), labels)
+    sizes = (rows, np.int64(n), inner, n, np.int64(ignore_index), int(per_row), float(label_smoothing))
     launch(_forward(*chosen), grid, (*arrays, *sizes), rt.stream)
     found = _total_steps(rows, reduction)
-    if reduction == "none":
+    if per_row:
         add_up(rt, count, valid, found, parts)
         return
     if found:
         add_up(rt, parts[-1], table, found, parts[:-1])
         table = parts[-1]
-    kernel = _total(reduction == "mean")
-    launch(kernel, (1,), (y, count, table[0], table[1], table.shape[1]), rt.stream)
+    launch(TOTAL, (1,), (y, count, table[0], table[1], table.shape[1], int(reduction == "mean")), rt.stream)
 
 
 def cross_entropy_labels_bwd(
@@ -156,11 +156,11 @@ def cross_entropy_labels_bwd(
     outer, n, inner = around(input.shape, 1)
     labels = _labels(rt, "cross_entropy", target, ignore_index, n)
     rows = outer * inner
-    tile = choose_tile(rows, n, inner)
+    tile = choose_tile(n, inner)
     sizes, grid = _tiled(rows, n, inner, tile)
     arrays = (dx, *(rt.packed(x) for x in (dy, input)), labels, *(rt.packed(x) for x in (peak, logsum)), count)
-    scalars = (np.int64(ignore_index), int(reduction == "mean"), float(label_smoothing))
-    launch(_backward(reduction == "none", inner == 1, tile), grid, (*arrays, *sizes, *scalars), rt.stream)
+    scalars = (np.int64(ignore_index), int(reduction == "none"), int(reduction == "mean"), float(label_smoothing))
+    launch(_backward(inner == 1, tile), grid, (*arrays, *sizes, *scalars), rt.stream)
 
 
 @cache
@@ -168,29 +168,26 @@ def _forward(whole: bool, last: bool, tile: Tile) -> Kernel:
     return step_kernel("cross_entropy", "cross_entropy", last, tile, WHOLE=whole)
 
 
-@cache
-def _total(mean: bool) -> Kernel:
-    return triton("cross_entropy", "cross_entropy_total", divisible=("n",), warps=8, MEAN=mean, BLOCK=2048)
+TOTAL = triton("cross_entropy", "cross_entropy_total", divisible=("n",), warps=8, BLOCK=2048)
 
 
 @cache
-def _backward(per_row: bool, last: bool, tile: Tile) -> Kernel:
-    return step_kernel("cross_entropy", "cross_entropy_bwd", last, tile, PER_ROW=per_row)
+def _backward(last: bool, tile: Tile) -> Kernel:
+    return step_kernel("cross_entropy", "cross_entropy_bwd", last, tile)
 
 
 def _variants() -> list[Variant]:
     found, stat, label = [], "*float32", "*int64"
     for dtype in FLOATS:
         x, sizes = f"*{dtype}", ("int32", "int64", "int32", "int32")
-        for loss in dict.fromkeys((x, stat)):
-            found += walk_variants(_forward, (loss, stat, stat, stat, x, label, *STEP_TYPES, "int64", "float32"))
-        for per_row in (False, True):
-            types = (x, x, x, label, stat, stat, stat, *sizes, "int64", "int32", "float32")
-            found += variants(partial(_backward, per_row), types)
+        types = (x, stat, stat, stat, stat, x, label, *STEP_TYPES, "int64", "int32", "float32")
+        found += walk_variants(_forward, types)
+        gradient = (x, x, x, label, stat, stat, stat, *sizes, "int64", "int32", "int32", "float32")
+        found += variants(_backward, gradient)
         found += variants(_put, (x, x, label, *sizes, "int64"))
+        found.append(Variant(PICK, (x, x, label, "int32", "int64", "int32", "int64")))
         for wide in (True, False):
-            found += [Variant(_total(mean), (x, stat, stat, stat, "int32"), wide) for mean in (True, False)]
-            found.append(Variant(PICK, (x, x, label, "int32", "int64", "int32", "int64"), wide))
+            found.append(Variant(TOTAL, (x, stat, stat, stat, "int32", "int32"), wide))
     return found
 
 

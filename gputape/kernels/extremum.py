@@ -8,6 +8,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch as _scratch
+from ._integers import exact, narrowed, widened
 from ._steps import INTEGER_TILES, INTEGERS, STEP_TYPES, TILES, Tile, between, step_kernel, steps, variants
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel
 
@@ -15,7 +16,8 @@ from .launch import FLOATS, Kernel, Variant, launch, need_kernel
 
 
 def _partial(input: Aval, *, dim: tuple[int, ...], dtype: str | None = None, **attrs: Any) -> list[Aval]:
-    return between(steps(input.shape, dim, input.dtype in INTEGERS), dtype or input.dtype)
+    kind = dtype or exact(input.dtype)
+    return between(steps(input.shape, dim, kind in INTEGERS), kind)
 
 
 def _all_axes(input: Aval) -> list[Aval]:
@@ -57,16 +59,20 @@ def all_(rt: Any, y: Any, input: Any, *, dim: tuple[int, ...], keepdim: bool, sc
 
 
 def _reduce(rt: Any, op: str, y: Any, x: Any, dim: tuple[int, ...], parts: Sequence[Any]) -> None:
-    integers = need_kernel(op, x, FLOATS + INTEGERS) in INTEGERS
-    x, turned = rt.packed(x), int(op in ("amin", "min_total", "all"))
-    for s, out in zip(steps(x.shape, dim, integers), (*parts, y), strict=True):
-        launch(_extremum(op in ("any", "all"), s.last, s.tile), s.grid, (out, x, *s.sizes, turned), rt.stream)
+    came, test = need_kernel(op, x, FLOATS + INTEGERS), op in ("any", "all")
+    kind = "bool" if test else exact(came)
+    x, turned = rt.packed(widened(rt, x, kind)), int(op in ("amin", "min_total", "all"))
+    result = y if test or came == kind else rt.empty(y.shape, kind)
+    for s, out in zip(steps(x.shape, dim, kind in INTEGERS), (*parts, result), strict=True):
+        launch(_extremum(test, s.last, s.tile), s.grid, (out, x, *s.sizes, turned), rt.stream)
         x = out
+    narrowed(rt, y, result)
 
 
 @cache
 def _extremum(test: bool, last: bool, tile: Tile) -> Kernel:
-    return step_kernel("extremum", "extremum", last, tile, TEST=test)
+    outs, elements, warps = tile
+    return step_kernel("extremum", "extremum", last, (outs, elements, 2 if test else warps), TEST=test)
 
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -75,7 +81,7 @@ def _extremum(test: bool, last: bool, tile: Tile) -> Kernel:
 def _where_parts(input: Aval, *, dim: int | None, keepdim: bool) -> list[Aval]:
     """Indices and elements of the groups."""
     found = steps(input.shape, _over(input.ndim, dim), input.dtype in INTEGERS)
-    return [*between(found, "int64"), *between(found, input.dtype)]
+    return [*between(found, "int64"), *between(found, exact(input.dtype))]
 
 
 def _over(ndim: int, dim: int | None) -> tuple[int, ...]:
@@ -93,38 +99,31 @@ def argmin(rt: Any, y: Any, input: Any, *, dim: int | None, keepdim: bool, scrat
 
 
 def _where(rt: Any, op: str, y: Any, x: Any, dim: int | None, parts: Sequence[Any]) -> None:
-    integers = need_kernel(op, x, FLOATS + INTEGERS[1:]) in INTEGERS
-    x, turned = rt.packed(x), int(op == "argmin")
-    found = steps(x.shape, _over(x.ndim, dim), integers)
+    kind = exact(need_kernel(op, x, FLOATS + INTEGERS[1:]))
+    x, turned = rt.packed(widened(rt, x, kind)), int(op == "argmin")
+    found = steps(x.shape, _over(x.ndim, dim), kind in INTEGERS)
     index = y  # the first step takes positions
     for k, s in enumerate(found):
         final = s is found[-1]
         out, best = (y, x) if final else parts
-        kernel = _where_extreme(not final, k > 0, s.last, s.tile)
-        launch(kernel, s.grid, (out, best, x, index, *s.sizes, turned), rt.stream)
+        flags = (turned, int(not final), int(k > 0))
+        launch(_where_extreme(s.last, s.tile), s.grid, (out, best, x, index, *s.sizes, *flags), rt.stream)
         x, index = best, out
 
 
 @cache
-def _where_extreme(groups: bool, indexed: bool, last: bool, tile: Tile) -> Kernel:
-    return step_kernel("extremum", "where_extreme", last, tile, GROUPS=groups, INDEXED=indexed)
+def _where_extreme(last: bool, tile: Tile) -> Kernel:
+    return step_kernel("extremum", "where_extreme", last, tile)
 
 
 def _variants() -> list[Variant]:
-    found = []
-    for x in FLOATS + INTEGERS:
-        tiles = INTEGER_TILES if x in INTEGERS else TILES
-        for test in (False, True):
-            reduced = ("*bool" if test else f"*{x}", f"*{x}", *STEP_TYPES, "int32")
-            found += variants(partial(_extremum, test), reduced, tiles)
-        if x == "bool":  # between the steps of `any` and `all` over floats, too
-            found += variants(partial(_extremum, True), ("*bool", "*bool", *STEP_TYPES, "int32"), TILES)
-            continue
-        types = ("*int64", f"*{x}", f"*{x}", "*int64", *STEP_TYPES, "int32")
-        for groups, indexed in ((False, False), (True, False), (False, True)):
-            rows_only = tuple(t for t in tiles if t[0]) if indexed else tiles
-            found += variants(partial(_where_extreme, groups, indexed), types, rows_only)
+    found = variants(partial(_extremum, True), ("*bool", "*bool", *STEP_TYPES, "int32"), INTEGER_TILES)
+    for x in (*FLOATS, "int64"):
+        tiles = TILES if x in FLOATS else INTEGER_TILES
+        found += variants(partial(_extremum, False), (f"*{x}", f"*{x}", *STEP_TYPES, "int32"), tiles)
+        types = ("*int64", f"*{x}", f"*{x}", "*int64", *STEP_TYPES, *("int32",) * 3)
+        found += variants(_where_extreme, types, tiles)
     return found
 
 
-VARIANTS = tuple(dict.fromkeys(_variants()))
+VARIANTS = tuple(_variants())

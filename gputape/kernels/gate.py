@@ -1,10 +1,11 @@
 """The compile gate: every variant of every kernel to machine code, for every supported architecture, without a GPU.
 
-    python -m gputape.kernels.gate [--arch 80,90] [--kernel layer_norm] [--every 4]
+    python -m gputape.kernels.gate [--arch 80,90] [--kernel layer_norm] [--every 4] [--table FILE] [--summary FILE]
 
-Prints one row per variant: registers, accesses to spilled ones, shared memory, width of global accesses, matrix
-instructions. The exit status is 1 if a kernel does not compile, spills in its wide variant, needs more shared memory
-than the architecture has, or lacks the matrix instructions its variant asks for.
+Prints one row per variant: registers, accesses to spilled ones, shared memory, warps that a multiprocessor holds, width
+of global accesses, matrix instructions. The exit status is 1 if a kernel does not compile, spills in its wide variant,
+needs more shared memory than the architecture has, or lacks the matrix instructions or the 16-byte accesses that it
+should have and its op's card does not exempt it; or if a card exempts a kernel that lacks nothing.
 """
 
 from __future__ import annotations
@@ -14,54 +15,19 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
+from .. import registry
 from ..errors import BackendError
 from .launch import HERE, Variant
-from .machine.sass import Code, Counts, counts, read
+from .machine.report import LIMITS, Row, line, summary, table, unneeded
+from .machine.sass import Code, counts, read
 
-NO_CODE = Counts()
-ARCHS = (80, 86, 89, 90, 100, 120)
-SHARED_LIMIT = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}  # KiB per block; CUDA programming guide, table 30
+ARCHS = tuple(LIMITS)
 TOGETHER = 8  # variants that one process compiles for all architectures and disassembles at a time
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the machine code of one variant on one architecture looks like, or why there is none."""
-
-    arch: int
-    variant: Variant
-    registers: int = 0
-    shared: int = 0
-    code: Counts = NO_CODE
-    error: str = ""
-
-    def complaints(self) -> list[str]:
-        if self.error:
-            return [self.error]
-        limit, code = SHARED_LIMIT[self.arch] * 1024, self.code
-        return [
-            text
-            for wrong, text in (
-                # Odd sizes and addresses pay for it; no shape that we time is one of them.
-                (code.spilled > 0 and self.variant.wide, f"spills registers ({code.spilled} accesses)"),
-                (self.shared > limit, f"needs {self.shared} bytes of shared memory of {limit}"),
-                (self.variant.tensor_cores and not code.matrix, "has no matrix instructions"),
-            )
-            if wrong
-        ]
-
-    def __str__(self) -> str:
-        variant, code = self.variant, self.code
-        kinds = ",".join(dict.fromkeys(t[1:] for t in variant.types if t.startswith("*")))
-        what = f"sm_{self.arch:<4}{variant.kernel} {kinds}{'' if variant.wide else ' narrow'}"
-        widths, matrix = (" ".join(f"{k}x{n}" for k, n in found) or "-" for found in (code.widths, code.matrix))
-        facts = f"regs {self.registers} spill {code.spilled} shared {self.shared} widths {widths} matrix {matrix}"
-        verdict = "; ".join(self.complaints())
-        return f"{what}: {facts}" + (f"  FAIL {verdict}" if verdict else "")
 
 
 def variants() -> Iterator[Variant]:
@@ -99,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
     parser.add_argument("--every", type=int, default=1, help="only each Nth variant, others on each architecture")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--table", type=Path, help="file for the table, in Markdown")
+    parser.add_argument("--summary", type=Path, help="file for one row per kernel, in Markdown")
     options = parser.parse_args(argv)
     archs = [int(a) for a in options.arch.split(",")]
     unknown = sorted(set(archs) - set(ARCHS))
@@ -113,14 +81,25 @@ def main(argv: list[str] | None = None) -> int:
     except BackendError as e:
         print(e, file=sys.stderr)
         return 2
-    compiled = failed = 0
+    exempt = {kernel: reason for op in registry.ops() for kernel, reason in op.exempt.items()}
+    rows: list[Row] = []
     with ProcessPoolExecutor(options.jobs) as pool:
-        for rows in pool.map(inspect, tasks):
-            for row in rows:
-                print(row, flush=True)
-                compiled, failed = compiled + 1, failed + bool(row.complaints())
-    print(f"{compiled} compiled, {failed} failed")
-    return 1 if failed or not compiled else 0
+        for found in pool.map(inspect, tasks):
+            rows += found
+            for row in found:
+                print(line(row, exempt), flush=True)
+    for path, text in ((options.table, table), (options.summary, summary)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(rows, exempt))
+            print(f"written to {path}")
+    whole = archs == list(ARCHS) and options.every == 1 and not options.kernel
+    idle = unneeded(exempt, rows) if whole else []
+    for kernel in idle:
+        print(f"FAIL a card exempts {kernel}, which lacks nothing")
+    failed = sum(bool(row.complaints(exempt)) for row in rows)
+    print(f"{len(rows)} compiled, {failed} failed")
+    return 1 if failed or idle or not rows else 0
 
 
 def _tasks(chosen: Sequence[Variant], archs: Sequence[int], every: int) -> Iterator[list[tuple[Variant, int]]]:

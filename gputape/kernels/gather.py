@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ._copy import BITS, bits, copy_into, strides_of
-from ._places import BLOCK, DIRECT, SUMS, alpha_as, axes, no_value, positions, readable, sum_type
+from ._integers import exact, narrowed, widened
+from ._places import BLOCK, SUMS, alpha_as, axes, no_value, positions, readable, sum_type
 from ._sort import argsort as _argsort
-from .launch import Variant, launch, need_kernel, triton
+from .launch import FLOATS, Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
 RUN = 128  # elements of a run of equal places that a program adds at a time
@@ -34,28 +35,25 @@ def scatter_add(rt: Any, y: Any, input: Any, index: Any, src: Any, *, dim: int) 
     copy_into(rt, y, input)
     if not index.size:
         return
+    sums = widened(rt, y, exact(kind))
     used = index.shape or (1,)
-    source = rt.packed(src.reshape(src.shape or (1,))[tuple(map(slice, used))])
+    source = rt.packed(widened(rt, src.reshape(src.shape or (1,))[tuple(map(slice, used))], exact(kind)))
     strides = strides_of(y) if y.ndim else (0,)
     beside = tuple(0 if k == dim else s for k, s in enumerate(strides))
     place = positions(rt, index, used, beside, strides[dim] if y.ndim else 0, size)
     n, zero = index.size, alpha_as(kind, 0)
-    launch(SCATTER, (n,), (y, source, place, _argsort(rt, place), np.int64(n), zero), rt.stream)
+    launch(SCATTER, (n,), (sums, source, place, _argsort(rt, place), np.int64(n), zero), rt.stream)
+    narrowed(rt, y, sums)
 
 
-GATHER = triton("index", "gather", BLOCK=BLOCK)
-SCATTER = triton("index", "scatter_add", warps=1, BLOCK=RUN)
+GATHER = triton("index", "gather", divisible=None, BLOCK=BLOCK)
+SCATTER = triton("index", "scatter_add", divisible=None, warps=1, BLOCK=RUN)
 
 
-def _variants() -> list[Variant]:
-    found = []
-    for wide in (True, False):
-        for kind in BITS.values():
-            types = ((f"*{kind}", f"*{kind}", f"*{index}", *("int64",) * 13) for index in DIRECT)
-            found += [Variant(GATHER, t, wide) for t in types]
-        for kind in SUMS:
-            found.append(Variant(SCATTER, (f"*{kind}", f"*{kind}", "*int64", "*int64", "int64", sum_type(kind)), wide))
-    return found
-
-
-VARIANTS = tuple(_variants())
+VARIANTS = (
+    *(Variant(GATHER, (f"*{kind}", f"*{kind}", "*int64", *("int64",) * 13)) for kind in BITS.values()),
+    *(
+        Variant(SCATTER, (f"*{kind}", f"*{kind}", "*int64", "*int64", "int64", sum_type(kind)))
+        for kind in (*FLOATS, "int64")
+    ),
+)

@@ -85,7 +85,8 @@ def kernel(chain: Chain, way: Layout) -> Generated:
     source = _module(made)
     names = ("BLOCK",) if way.flat else ("BLOCK_ROWS", "BLOCK_COLS")
     constants = tuple(zip(names, way.block, strict=True))
-    return Generated("triton", source, name(chain, way), constants, tuple(divisible(chain, way)), text=made)
+    warps = 2 if "b" in chain.inputs else 4  # of bools a thread needs 16 for a 16-byte access
+    return Generated("triton", source, name(chain, way), constants, tuple(divisible(chain, way)), warps, text=made)
 
 
 @cache

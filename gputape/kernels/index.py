@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from ..aval import INTS
+from ._integers import exact, narrowed, widened
 from ._places import BLOCK, SUMS, alpha_as, axes, positions, select, sum_type
 from ._sort import argsort as _argsort
-from .launch import Variant, launch, need_kernel, triton
+from .launch import FLOATS, Variant, launch, need_kernel, triton
 from .tiles import cdiv
 
-SUM_TILES = ((128, 1), (32, 16), (16, 64))  # rows, columns
+SUM_TILES = ((128, 1), (16, 64))  # rows, columns
 
 
 def index_select(rt: Any, y: Any, input: Any, index: Any, *, dim: int) -> None:
@@ -35,21 +36,25 @@ def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
     place = rt.packed(index) if plain else positions(rt, index, index.shape, (0,) * index.ndim, 1, size)
     one = not any(input.strides)  # a single element that repeats: the zeros that gradients begin with
     x = rt.view(input, 0, (1,), (1,)) if one else rt.packed(input)
+    sums = y if exact(kind) == kind else rt.empty(y.shape, exact(kind))
+    x, source = (widened(rt, a, exact(kind)) for a in (x, rt.packed(source)))
     shape = next((t for t in SUM_TILES if cols <= t[1]), SUM_TILES[-1])
     launch(
         SUM_ROWS[shape],
         (outer * size * cdiv(cols, shape[1]),),
         (
-            *(y, x, rt.packed(source), place, _argsort(rt, place)),
+            *(sums, x, source, place, _argsort(rt, place)),
             *(n, size, cols, int(not one), alpha_as(kind, alpha), n.bit_length() + 1),
         ),
         rt.stream,
     )
+    narrowed(rt, y, sums)
 
 
 def wrap_index(rt: Any, y: Any, *indices: Any, sizes: tuple[int, ...], op: str) -> None:
     for k, (index, size) in enumerate(zip(indices, sizes, strict=True)):
         rt.check_range(op, index, size, -size)
+        index = widened(rt, index, "int64")
         args = axes(op, y.shape, [0 if n == 1 else s // index.itemsize for n, s in _trailing(index, y.ndim)])
         programs = cdiv(y.size, BLOCK)
         launch(WRAP[k == 0], (programs,), (y, index, np.int64(y.size), *args, np.int64(size)), rt.stream)
@@ -64,17 +69,14 @@ SUM_ROWS = {
     shape: triton("index", "index_add", divisible=("cols",), BLOCK_ROWS=shape[0], BLOCK_COLS=shape[1])
     for shape in SUM_TILES
 }
-WRAP = [triton("index", "wrap_index", FIRST=first, BLOCK=BLOCK) for first in (0, 1)]
+WRAP = [triton("index", "wrap_index", divisible=None, FIRST=first, BLOCK=BLOCK) for first in (0, 1)]
 
 
 def _variants() -> list[Variant]:
-    found = []
-    for wide in (True, False):
-        for kind in SUMS:
-            types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32")
-            found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
-        for kind in INTS:
-            found += [Variant(kernel, ("*int64", f"*{kind}", *("int64",) * 11), wide) for kernel in WRAP]
+    found = [Variant(kernel, ("*int64", "*int64", *("int64",) * 11)) for kernel in WRAP]
+    for wide, kind in product((True, False), (*FLOATS, "int64")):
+        types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32")
+        found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
     return found
 
 

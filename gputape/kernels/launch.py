@@ -55,7 +55,8 @@ class Kernel:
         name: the device function.
         constants: compile-time parameters: constexprs in Triton (`Function`s among them), macros in CUDA C.
         divisible: names of integer arguments that are multiples of 16 (and all pointers 16-byte aligned) in the variant
-            with wide memory accesses. Whether that variant fits is checked at each launch.
+            with wide memory accesses. Whether that variant fits is checked at each launch. None if no promise would
+            make accesses wider: there is one variant.
         warps: a block has 32 · warps threads.
         stages: how many loop iterations Triton's loads run ahead.
     """
@@ -64,7 +65,7 @@ class Kernel:
     source: str
     name: str
     constants: tuple[tuple[str, Any], ...] = ()
-    divisible: tuple[str, ...] = ()
+    divisible: tuple[str, ...] | None = ()
     warps: int = 4
     stages: int = 2
 
@@ -82,17 +83,18 @@ class Kernel:
 
 
 def triton(
-    stem: str, name: str, *, divisible: Sequence[str] = (), warps: int = 4, stages: int = 2, **constants: Any
+    stem: str, name: str, *, divisible: Sequence[str] | None = (), warps: int = 4, stages: int = 2, **constants: Any
 ) -> Kernel:
     """The function `name` of kernels/triton/<stem>.py (or of the module with that dotted name) at these constants."""
     source = stem if "." in stem else f"{__package__}.triton.{stem}"
-    return Kernel("triton", source, name, tuple(constants.items()), tuple(divisible), warps, stages)
+    promised = None if divisible is None else tuple(divisible)
+    return Kernel("triton", source, name, tuple(constants.items()), promised, warps, stages)
 
 
 def cuda(stem: str, name: str, *, warps: int = 4, **constants: Any) -> Kernel:
     """The function `name` of kernels/cuda/<stem>.cu (or of the .cu file at that path), `constants` being macros."""
     source = stem if stem.endswith(".cu") else str(HERE / "cuda" / f"{stem}.cu")
-    return Kernel("cuda", source, name, tuple(constants.items()), (), warps)
+    return Kernel("cuda", source, name, tuple(constants.items()), None, warps)
 
 
 @dataclass(frozen=True)

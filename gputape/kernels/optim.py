@@ -162,7 +162,9 @@ def adam_schedule(
 # --- vectors of all parameters ----------------------------------------------------------------------------------------
 
 SEVERAL = 8  # arrays that one launch packs
-PACKED = triton("pointwise_optim", "pack", divisible=tuple(f"n{k}" for k in range(SEVERAL)), BLOCK=POINTWISE, PACK=PACK)
+PACKED = triton(
+    "pointwise_optim", "pack", divisible=tuple(f"n{k}" for k in range(SEVERAL)), warps=2, BLOCK=POINTWISE, PACK=PACK
+)
 
 
 def pack(rt: Any, y: Any, *arrays: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..errors import BackendError
+from ._integers import exact, widened
 from ._steps import (
     INTEGER_TILES,
     INTEGERS,
@@ -30,14 +31,19 @@ from ._sums import add_up, moment_buffers, moments, moments_kernel, sum_kernel
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel
 from .tiles import cdiv
 
-_SUMS = (*PAIRS, *((i, y) for i in INTEGERS for y in ("int64", "float32")))  # dtypes of a sum's input and result
+_SUMS = (*PAIRS, ("int64", "int64"))  # dtypes of a sum's input and result; other integers are widened first
 _CUMSUM_ROWS, _CUMSUM_COLUMNS = (4, 256, 4), (64, 32, 4)
 
 # --- sum, mean --------------------------------------------------------------------------------------------------------
 
 
-def _sum_steps(input: Aval, *, dim: tuple[int, ...], **attrs: Any) -> list[Aval]:
-    return between(*_plan(input.shape, dim, input.dtype))
+def _sum_steps(input: Aval, *, dim: tuple[int, ...], dtype: str | None = None, **attrs: Any) -> list[Aval]:
+    return between(*_plan(input.shape, dim, _summed(input.dtype, dtype)))
+
+
+def _summed(came: str, goes: str | None) -> str:
+    """The dtype that an input is brought to before it is summed."""
+    return "float32" if goes == "float32" and came in INTEGERS else exact(came)
 
 
 def _plan(shape: tuple[int, ...], dim: tuple[int, ...], dtype: str) -> tuple[Sequence[Step], str]:
@@ -48,9 +54,10 @@ def _plan(shape: tuple[int, ...], dim: tuple[int, ...], dtype: str) -> tuple[Seq
 
 def _sum(rt: Any, op: str, y: Any, x: Any, dim: tuple[int, ...], parts: Sequence[Any], divisor: float = 1.0) -> None:
     came, goes = need_kernel(op, x, FLOATS + INTEGERS), need_kernel(op, y, FLOATS + INTEGERS)
-    if (came, goes) not in _SUMS:
+    kind = _summed(came, goes)
+    if (kind, goes) not in _SUMS:
         raise BackendError(f"{op}: no kernel for {came} summed as {goes}. Cast the input to {goes} first.")
-    add_up(rt, y, rt.packed(x), _plan(x.shape, dim, came)[0], parts, divisor)
+    add_up(rt, y, rt.packed(widened(rt, x, kind)), _plan(x.shape, dim, kind)[0], parts, divisor)
 
 
 @_scratch(_sum_steps)
@@ -128,7 +135,7 @@ def _logsumexp(last: bool, tile: Tile) -> Kernel:
 
 def cumsum(rt: Any, y: Any, input: Any, *, dim: int, dtype: str | None) -> None:
     came, goes = need_kernel("cumsum", input, FLOATS + INTEGERS), need_kernel("cumsum", y, FLOATS + INTEGERS)
-    if goes != _total(came):
+    if goes != exact(came):
         raise BackendError(f"cumsum: no kernel for {came} summed as {goes}. Cast the input to {goes} first.")
     _cumsum(rt, y, input, dim, reverse=False)
 
@@ -143,11 +150,8 @@ def _cumsum(rt: Any, y: Any, x: Any, dim: int, reverse: bool) -> None:
     tile = _CUMSUM_ROWS if inner == 1 else _CUMSUM_COLUMNS
     kernel = _running(reverse, inner == 1, tile)
     sizes = (outer * inner, np.int64(n), inner, np.int64(cdiv(n, tile[1])))
-    launch(kernel, (cdiv(outer * inner, tile[0]),), (y, rt.packed(x), *sizes), rt.stream)
-
-
-def _total(dtype: str) -> str:
-    return "int64" if dtype in INTEGERS else dtype
+    x = rt.packed(widened(rt, x, exact(str(x.dtype))))
+    launch(kernel, (cdiv(outer * inner, tile[0]),), (y, x, *sizes), rt.stream)
 
 
 @cache
@@ -162,15 +166,16 @@ def _variants() -> list[Variant]:
         found += variants(sum_kernel, (f"*{y}", f"*{x}", *STEP_TYPES, "float32"), tiles)
     for x, y in PAIRS:
         types = (f"*{y}", "*float32", "*float32", *(f"*{x}",) * 3, *STEP_TYPES, *("float32",) * 3, "int32")
-        found += variants(partial(moments_kernel, True), types)
+        if y in (x, "float32"):  # the first of several steps keeps float32
+            found += variants(partial(moments_kernel, True), types)
         found += variants(_logsumexp, (f"*{y}", f"*{x}", *STEP_TYPES))
     for y in FLOATS:
         types = (f"*{y}", *("*float32",) * 5, *STEP_TYPES, *("float32",) * 3, "int32")
         found += variants(partial(moments_kernel, False), types)
     ends = ((True, _CUMSUM_ROWS), (False, _CUMSUM_COLUMNS))
-    for x in FLOATS + INTEGERS:
+    for x in (*FLOATS, "int64"):
         for reverse in (False, True) if x in FLOATS else (False,):
-            running = (f"*{_total(x)}", f"*{x}", "int32", "int64", "int32", "int64")
+            running = (f"*{x}", f"*{x}", "int32", "int64", "int32", "int64")
             found += variants(partial(_running, reverse), running, ends)
     return found
 

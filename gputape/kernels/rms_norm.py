@@ -21,8 +21,8 @@ def rms_norm(
     tile = tiles.rows(cols)
     x = rt.packed(input)
     w = x if weight is None else rt.packed(weight)
-    arguments = (y, rstd, x, w, rows, cols, float(eps))
-    launch(_kernel("rms_norm", weight is not None, *tile), (tiles.cdiv(rows, tile[0]),), arguments, rt.stream)
+    arguments = (y, rstd, x, w, rows, cols, float(eps), int(weight is not None))
+    launch(_kernel("rms_norm", *tile), (tiles.cdiv(rows, tile[0]),), arguments, rt.stream)
 
 
 def _extent(x: Any, normalized_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -57,8 +57,9 @@ def rms_norm_bwd(
     if dx is not None:
         tile = tiles.rows(cols)
         w = x if weight is None else rt.packed(weight)
-        kernel = _kernel("rms_norm_bwd_input", weight is not None, *tile)
-        launch(kernel, (tiles.cdiv(rows, tile[0]),), (dx, dy, x, w, rstd, rows, cols), rt.stream)
+        kernel = _kernel("rms_norm_bwd_input", *tile)
+        arguments = (dx, dy, x, w, rstd, rows, cols, int(weight is not None))
+        launch(kernel, (tiles.cdiv(rows, tile[0]),), arguments, rt.stream)
     if dweight is not None:
         (partial,) = scratch
         groups, group = tiles.row_groups(rows)
@@ -68,13 +69,12 @@ def rms_norm_bwd(
 
 
 @cache
-def _kernel(name: str, has_weight: bool, block_rows: int, block_cols: int, warps: int) -> Kernel:
+def _kernel(name: str, block_rows: int, block_cols: int, warps: int) -> Kernel:
     return triton(
         "rms_norm",
         name,
         divisible=("cols",),
         warps=warps,
-        HAS_WEIGHT=has_weight,
         BLOCK_ROWS=block_rows,
         BLOCK_COLS=block_cols,
     )
@@ -88,12 +88,11 @@ def _variants() -> list[Variant]:
     for dtype in FLOATS:
         x, stat, sizes = f"*{dtype}", "*float32", ("int32", "int32")
         for wide in (True, False):
-            for tile in tiles.ROWS:
-                for has_weight in (True, False):
-                    types = (x, stat, x, x, *sizes, "float32")
-                    found.append(Variant(_kernel("rms_norm", has_weight, *tile), types, wide))
-                    types = (x, x, x, x, stat, *sizes)
-                    found.append(Variant(_kernel("rms_norm_bwd_input", has_weight, *tile), types, wide))
+            for tile in tiles.ROWS if wide else tiles.ROWS[:1]:
+                types = (x, stat, x, x, *sizes, "float32", "int32")
+                found.append(Variant(_kernel("rms_norm", *tile), types, wide))
+                types = (x, x, x, x, stat, *sizes, "int32")
+                found.append(Variant(_kernel("rms_norm_bwd_input", *tile), types, wide))
             found.append(Variant(WEIGHT, (stat, x, x, stat, *sizes, "int32"), wide))
     return found
 

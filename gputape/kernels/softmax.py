@@ -39,21 +39,21 @@ def _forward(rt: Any, op: str, y: Any, x: Any, dim: int) -> None:
 def _rowwise(rt: Any, op: str, dim: int, out: Any, *inputs: Any) -> None:
     need_kernel(op, out)
     outer, n, inner = around(out.shape, dim)
-    whole, last, tile = walk(outer * inner, n, inner)
-    kernel = _kernel(op.removeprefix("log_"), op.startswith("log_"), whole, last, tile)
+    whole, last, tile = walk(n, inner)
+    kernel = _kernel(op.removeprefix("log_"), whole, last, tile)
+    sizes = (outer * inner, np.int64(n), inner, n, int(op.startswith("log_")))
     arrays = (out, *(rt.packed(x) for x in inputs))
-    launch(kernel, (cdiv(outer * inner, tile[0]),), (*arrays, outer * inner, np.int64(n), inner, n), rt.stream)
+    launch(kernel, (cdiv(outer * inner, tile[0]),), (*arrays, *sizes), rt.stream)
 
 
 @cache
-def _kernel(name: str, log: bool, whole: bool, last: bool, tile: Tile) -> Kernel:
-    return step_kernel("softmax", name, last, tile, LOG=log, WHOLE=whole)
+def _kernel(name: str, whole: bool, last: bool, tile: Tile) -> Kernel:
+    return step_kernel("softmax", name, last, tile, WHOLE=whole)
 
 
 VARIANTS = tuple(
     variant
     for dtype in FLOATS
     for name, pointers in (("softmax", 2), ("softmax_bwd", 3))
-    for log in (False, True)
-    for variant in walk_variants(partial(_kernel, name, log), (f"*{dtype}",) * pointers + STEP_TYPES)
+    for variant in walk_variants(partial(_kernel, name), (f"*{dtype}",) * pointers + (*STEP_TYPES, "int32"))
 )

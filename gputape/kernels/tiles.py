@@ -19,15 +19,14 @@ POINTWISE = 1024  # elements per program of an element-wise kernel: 8 per thread
 def rows(cols: int) -> tuple[int, int, int]:
     """(rows, columns, warps) of the tile of a kernel that reduces rows of `cols` elements.
 
-    Short rows share a program; a row longer than the tile is walked through in a loop.
+    Short rows share a program; a row longer than the tile is walked through in a loop, and so are all rows that do not
+    begin at multiples of 16 bytes.
     """
-    for block_rows, block_cols, warps in ROWS:
-        if cols <= block_cols:
-            return block_rows, block_cols, warps
-    return ROWS[-1]
+    return ROWS[0] if cols % ALIGNED else next((tile for tile in ROWS if cols <= tile[1]), ROWS[-1])
 
 
-ROWS = ((16, 64, 4), (2, 256, 4), (1, 1024, 4), (1, 4096, 8))
+ALIGNED = 16  # elements: accesses are wide where sizes are multiples
+ROWS = ((4, 256, 4), (1, 1024, 4), (1, 4096, 8))
 
 COLUMNS = 64  # columns per program of a kernel that reduces over rows
 

@@ -166,6 +166,7 @@ register(
         for name, n, c, o, side in _LAYERS
     ),
     **_ND,
+    exempt={"conv_depthwise": "depthwise: no matrix product, one thread per element"},
 )
 
 
@@ -233,6 +234,7 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
         for name, n, c, o, side in _LAYERS
     ),
     public=False,
+    exempt={"conv_weight_depthwise": "depthwise: no matrix product, taps at odd addresses"},
 )
 
 

@@ -60,6 +60,7 @@ register(
     # One element of each row, which is 32 bytes of it for the memory.
     perf=(Perf(t(1024, 96), ids(1024, 1, high=96), dim=1, bytes_=lambda size: 1024 * (32 + 8 + size)),),
     torch="torch.gather",
+    exempt={"gather": "gathers elements"},
 )
 
 
@@ -124,6 +125,11 @@ register(
     ),
     perf=(Perf(t(1024, 96, fill="zeros"), ids(1024, 1, high=96), t(1024, 1), dim=1),),
     torch="torch.scatter_add",
+    exempt={
+        "scatter_add": "gathers elements",
+        "places": "computes positions, one per index",
+        "order": "compares every pair of a short vector",
+    },
 )
 
 

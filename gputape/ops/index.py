@@ -100,6 +100,7 @@ register(
         ),
     ),
     torch="torch.index_select",
+    exempt={"index_select[BLOCK_COLS=1]": "gathers elements"},
 )
 
 
@@ -165,6 +166,7 @@ register(
         Perf(t(64, 128, layout="repeated"), ids(64, high=64), t(64, 128), dim=0, name_="gpt gradient of positions"),
     ),
     torch="torch.index_add",
+    exempt={"index_add[BLOCK_COLS=1]": "gathers elements"},
 )
 
 
@@ -191,6 +193,7 @@ register(
         Sample(ids(4, 6, high=5, layout="transposed"), sizes=(5,), op="index"),
     ),
     public=False,
+    exempt={"wrap_index": "indices broadcast with any strides"},
 )
 
 

@@ -83,6 +83,7 @@ step, then 1 - dampening (as torch.optim.SGD, which starts the buffer as the gra
         Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
     ),
     public=False,
+    exempt={"sgd_schedule": "one number"},
 )
 
 
@@ -191,6 +192,7 @@ With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps ·
         Bad(DTypeError, "int64 and float64", t(), t(dtype="float64")),
     ),
     public=False,
+    exempt={"adam_schedule": "one number"},
 )
 
 

@@ -105,6 +105,7 @@ register(
     ),
     perf=(Perf(t(1024, 512, **_NEAR_1), dim=1),),
     torch="torch.cumprod",
+    exempt={"recurrence": "one thread per row, element after element"},
 )
 
 

@@ -47,6 +47,7 @@ register(
         Sample(t(9, dtype="uint8", fill="ints", low=0, high=255), dim=0, descending=False),
         Sample(t(7, dtype="bool", fill="bool"), dim=0, descending=True),
     ),
+    exempt={"sorted_order": "compares every pair of a short row"},
 )
 
 

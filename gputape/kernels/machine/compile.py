@@ -131,7 +131,7 @@ def _made(variant: launch.Variant, arch: int) -> Any:
     promises = {
         (k,): [["tt.divisibility", 16]]
         for k, (n, kind) in enumerate(signature.items())
-        if variant.wide and (kind.startswith("*") or n in kernel.divisible)
+        if variant.wide and kernel.divisible is not None and (kind.startswith("*") or n in kernel.divisible)
     }
     source = ASTSource(function, signature, constants, promises)
     made = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=_options(kernel))

@@ -42,18 +42,18 @@ def specialised(
     The promises of the wide variant are checked here, at every launch. `pointer` gives what to pass for an array, and
     its address.
     """
-    types, wide, values = [], True, []
+    types, wide, values, promised = [], True, [], kernel.divisible or ()
     for name, arg in zip(_plan(kernel), args, strict=True):
         if isinstance(arg, float | int | np.int64):
             value, kind = _scalar(arg)
-            wide = wide and (name not in kernel.divisible or arg % 16 == 0)
+            wide = wide and (name not in promised or arg % 16 == 0)
         else:
             value, address = pointer(arg)
             kind = "*" + str(arg.dtype)
             wide = wide and address % 16 == 0
         types.append(kind)
         values.append(value)
-    return (kernel, tuple(types), wide or kernel.route == "cuda"), values  # CUDA C makes no promises
+    return (kernel, tuple(types), wide or kernel.divisible is None), values
 
 
 def _scalar(arg: Any) -> tuple[Any, str]:

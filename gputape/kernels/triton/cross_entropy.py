@@ -13,7 +13,8 @@ import gputape.kernels.triton.softmax as softmax
 
 @triton.jit
 def cross_entropy(
-    loss_ptr,  # out (outputs) float
+    y_ptr,  # out (outputs) float: the losses if `per_row`, else unused
+    loss_ptr,  # out (outputs) float32: the losses unless `per_row`
     valid_ptr,  # out (outputs) float32: 1, or 0 where the label is ignored
     peak_ptr,  # out (outputs) float32: largest element of the row
     logsum_ptr,  # out (outputs) float32: log Σ exp(x - peak)
@@ -24,6 +25,7 @@ def cross_entropy(
     inner,
     group,  # n
     ignore_index,
+    per_row,
     smoothing,
     WHOLE: tl.constexpr,
     LAST: tl.constexpr,
@@ -73,7 +75,8 @@ def cross_entropy(
         loss -= smoothing * even / n.to(tl.float32)
     loss = tl.where(known, loss, float("nan"))
     loss = tl.where(valid, loss, 0.0)
-    tl.store(loss_ptr + out, loss.to(loss_ptr.dtype.element_ty), mask=out_inside)
+    tl.store(y_ptr + out, loss.to(y_ptr.dtype.element_ty), mask=out_inside & (per_row != 0))
+    tl.store(loss_ptr + out, loss, mask=out_inside & (per_row == 0))
     tl.store(valid_ptr + out, tl.where(valid, 1.0, 0.0), mask=out_inside)
     tl.store(peak_ptr + out, peak, mask=out_inside)
     tl.store(logsum_ptr + out, logsum, mask=out_inside)
@@ -81,12 +84,12 @@ def cross_entropy(
 
 @triton.jit
 def cross_entropy_total(
-    y_ptr,  # out () float: Σ loss, with MEAN / count
+    y_ptr,  # out () float: Σ loss, with `mean` / count
     count_ptr,  # out () float32: Σ valid
     loss_ptr,  # in (n) float32
     valid_ptr,  # in (n) float32
     n,
-    MEAN: tl.constexpr,
+    mean,
     BLOCK: tl.constexpr,
 ):
     at = tl.arange(0, BLOCK)
@@ -98,8 +101,7 @@ def cross_entropy_total(
         counts += tl.load(valid_ptr + start + at, mask=inside, other=0.0)
     count = tl.sum(counts, axis=0)
     y = tl.sum(losses, axis=0)
-    if MEAN:
-        y = y / count
+    y = tl.where(mean != 0, y / count, y)
     tl.store(count_ptr, count)
     tl.store(y_ptr, y.to(y_ptr.dtype.element_ty))
 
@@ -107,7 +109,7 @@ def cross_entropy_total(
 @triton.jit
 def cross_entropy_bwd(
     dx_ptr,  # out (outer, n, inner) float
-    dy_ptr,  # in (outputs) float if PER_ROW, else ()
+    dy_ptr,  # in (outputs) float if `per_row`, else ()
     x_ptr,  # in (outer, n, inner) float
     label_ptr,  # in (outputs) int64
     peak_ptr,  # in (outputs) float32
@@ -118,9 +120,9 @@ def cross_entropy_bwd(
     inner,
     blocks,  # of elements along n
     ignore_index,
+    per_row,
     mean,
     smoothing,
-    PER_ROW: tl.constexpr,
     LAST: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_RED: tl.constexpr,
@@ -134,10 +136,7 @@ def cross_entropy_bwd(
     peak = tl.load(peak_ptr + out, mask=out_inside, other=0.0)
     logsum = tl.load(logsum_ptr + out, mask=out_inside, other=0.0)
     label = tl.load(label_ptr + out, mask=out_inside, other=0)
-    if PER_ROW:
-        dy = tl.load(dy_ptr + out, mask=out_inside, other=0.0).to(tl.float32)
-    else:
-        dy = tl.load(dy_ptr).to(tl.float32) + tl.zeros((BLOCK_OUT,), dtype=tl.float32)
+    dy = tl.load(dy_ptr + out * per_row, mask=out_inside, other=0.0).to(tl.float32)
     if mean != 0:
         dy = dy / tl.load(count_ptr)
     valid = label != ignore_index

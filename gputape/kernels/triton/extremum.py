@@ -79,16 +79,16 @@ def extremum(
 @triton.jit
 def where_extreme(
     y_ptr,  # out (outputs, groups) int64: index along n; of several that are equal, the smallest
-    best_ptr,  # out (outputs, groups), of x's dtype: the element there; unused unless GROUPS
+    best_ptr,  # out (outputs, groups), of x's dtype: the element there if `grouped`, else unused
     x_ptr,  # in (outer, n, inner) float or integer
-    index_ptr,  # in, of x's shape, int64: indices that stand for 0 … n-1, ascending; unused unless INDEXED
+    index_ptr,  # in, of x's shape, int64: indices that stand for 0 … n-1, ascending, if `indexed`
     outputs,
     n,
     inner,
     group,
     turned,  # whether the smallest is wanted
-    GROUPS: tl.constexpr,
-    INDEXED: tl.constexpr,
+    grouped,
+    indexed,
     LAST: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_RED: tl.constexpr,
@@ -108,11 +108,9 @@ def where_extreme(
     for start in range(0, group, BLOCK_RED):
         inside = out_inside[:, None] & (element < rest - start)[None, :]
         x = ranked(tl.load(x_ptr + at, mask=inside, other=0), turned)
-        if INDEXED:
-            index = tl.load(index_ptr + at, mask=inside, other=0)
-            index_ptr += step
-        else:
-            index = (first + start + element)[None, :] + tl.zeros((BLOCK_OUT, BLOCK_RED), dtype=tl.int64)
+        index = tl.load(index_ptr + at, mask=inside & (indexed != 0), other=0)
+        index = tl.where(indexed != 0, index, (first + start + element)[None, :])
+        index_ptr += step
         number = inside & (x == x)
         nan = tl.where(inside & (x != x) & (index < nan), index, nan)
         better = number & ((where == NONE) | (x > best))
@@ -128,8 +126,7 @@ def where_extreme(
     y = tl.where(first_nan != NONE, first_nan, y)
     to = out.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
     tl.store(y_ptr + to, y, mask=out_inside)
-    if GROUPS:
-        value = ranked(top, turned)
-        if x_ptr.dtype.element_ty.is_floating():
-            value = tl.where(first_nan != NONE, float("nan"), value)
-        tl.store(best_ptr + to, value.to(best_ptr.dtype.element_ty), mask=out_inside)
+    value = ranked(top, turned)
+    if x_ptr.dtype.element_ty.is_floating():
+        value = tl.where(first_nan != NONE, float("nan"), value)
+    tl.store(best_ptr + to, value.to(best_ptr.dtype.element_ty), mask=out_inside & (grouped != 0))

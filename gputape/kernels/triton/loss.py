@@ -17,18 +17,13 @@ def log1p_exp(x):
 
 
 @triton.jit
-def distance_of(input, target, width, factor, KIND: tl.constexpr):
-    """d², |d|, or factor · m · (2·|d| - m) with m = min(|d|, width)."""
+def distance_of(input, target, width, factor, kind):
+    """d² for kind 0, |d| for 1, and for 2 factor · m · (2·|d| - m) with m = min(|d|, width)."""
     d = input - target
     size = tl.abs(d)
-    if KIND == "square":
-        loss = d * d
-    elif KIND == "size":
-        loss = size
-    else:
-        m = tl.where(size > width, width, size)  # in this direction NaN stays NaN
-        loss = (size - 0.5 * m) * m * factor
-    return loss
+    m = tl.where(size > width, width, size)  # in this direction NaN stays NaN
+    loss = tl.where(kind == 1, size, (size - 0.5 * m) * m * factor)
+    return tl.where(kind == 0, d * d, loss)
 
 
 @triton.jit
@@ -57,7 +52,7 @@ def distance(
     divisor,
     width,
     factor,
-    KIND: tl.constexpr,
+    kind,
     TOTAL: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -68,14 +63,14 @@ def distance(
             inside = at < n - start
             x = tl.load(input_ptr + start + at, mask=inside, other=0.0).to(tl.float32)
             t = tl.load(target_ptr + start + at, mask=inside, other=0.0).to(tl.float32)
-            total += distance_of(x, t, width, factor, KIND)  # 0 outside
+            total += distance_of(x, t, width, factor, kind)  # 0 outside
         y = tl.sum(total, axis=0) / divisor
         tl.store(y_ptr + tl.program_id(0), y.to(y_ptr.dtype.element_ty))
     else:
         inside = at < n
         x = tl.load(input_ptr + at, mask=inside, other=0.0).to(tl.float32)
         t = tl.load(target_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        loss = distance_of(x, t, width, factor, KIND)
+        loss = distance_of(x, t, width, factor, kind)
         tl.store(y_ptr + at, loss.to(y_ptr.dtype.element_ty), mask=inside)
 
 

@@ -10,13 +10,13 @@ def layer_norm(
     mean_ptr,  # out (rows) float32
     rstd_ptr,  # out (rows) float32
     x_ptr,  # in (rows, cols) float
-    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
-    bias_ptr,  # in (cols) float, unused unless HAS_BIAS
+    weight_ptr,  # in (cols) float, read if has_weight
+    bias_ptr,  # in (cols) float, read if has_bias
     rows,
     cols,
     eps,
-    HAS_WEIGHT: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    has_weight,
+    has_bias,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -55,10 +55,9 @@ def layer_norm(
         inside = row_inside[:, None] & col_inside[None, :]
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         y = (x - mean[:, None] - shift[:, None]) * rstd[:, None]
-        if HAS_WEIGHT:
-            y = y * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
-        if HAS_BIAS:
-            y = y + tl.load(bias_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        bias = tl.load(bias_ptr + start + col, mask=col_inside & (has_bias != 0), other=0.0).to(tl.float32)
+        y = y * weight[None, :] + bias[None, :]
         tl.store(y_ptr + at + start, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -68,12 +67,12 @@ def layer_norm_bwd_input(
     shift_ptr,  # out (rows) float32: what the rounded mean lacks
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
-    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
+    weight_ptr,  # in (cols) float, read if has_weight
     mean_ptr,  # in (rows) float32
     rstd_ptr,  # in (rows) float32
     rows,
     cols,
-    HAS_WEIGHT: tl.constexpr,
+    has_weight,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -93,8 +92,8 @@ def layer_norm_bwd_input(
         inside = row_inside[:, None] & col_inside[None, :]
         g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        if HAS_WEIGHT:
-            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        g = g * weight[None, :]
         centred = tl.where(inside, x - mean, 0.0)
         sum_g += g
         sum_x += centred
@@ -110,8 +109,8 @@ def layer_norm_bwd_input(
         inside = row_inside[:, None] & col_inside[None, :]
         g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        if HAS_WEIGHT:
-            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        g = g * weight[None, :]
         dx = rstd * (g - mean_g - (x - mean - shift) * rstd * mean_gn)
         tl.store(dx_ptr + at + start, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 

@@ -9,11 +9,11 @@ def rms_norm(
     y_ptr,  # out (rows, cols) float
     rstd_ptr,  # out (rows) float32
     x_ptr,  # in (rows, cols) float
-    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
+    weight_ptr,  # in (cols) float, read if has_weight
     rows,
     cols,
     eps,
-    HAS_WEIGHT: tl.constexpr,
+    has_weight,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -32,8 +32,8 @@ def rms_norm(
         col_inside = col < cols - start
         inside = row_inside[:, None] & col_inside[None, :]
         y = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32) * rstd[:, None]
-        if HAS_WEIGHT:
-            y = y * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        y = y * weight[None, :]
         tl.store(y_ptr + at + start, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -42,11 +42,11 @@ def rms_norm_bwd_input(
     dx_ptr,  # out (rows, cols) float
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
-    weight_ptr,  # in (cols) float, unused unless HAS_WEIGHT
+    weight_ptr,  # in (cols) float, read if has_weight
     rstd_ptr,  # in (rows) float32
     rows,
     cols,
-    HAS_WEIGHT: tl.constexpr,
+    has_weight,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -62,8 +62,8 @@ def rms_norm_bwd_input(
         inside = row_inside[:, None] & col_inside[None, :]
         g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        if HAS_WEIGHT:
-            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        g = g * weight[None, :]
         total += g * (x * rstd)
     mean_gn = (tl.sum(total, axis=1) / cols)[:, None]
     for start in range(0, cols, BLOCK_COLS):
@@ -71,8 +71,8 @@ def rms_norm_bwd_input(
         inside = row_inside[:, None] & col_inside[None, :]
         g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        if HAS_WEIGHT:
-            g = g * tl.load(weight_ptr + start + col, mask=col_inside, other=0.0).to(tl.float32)[None, :]
+        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        g = g * weight[None, :]
         dx = rstd * (g - x * rstd * mean_gn)
         tl.store(dx_ptr + at + start, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 

@@ -1,7 +1,7 @@
 """Device code of softmax, log-softmax and their gradients: the middle axis of a contiguous (outer, n, inner) array.
 
 A program holds BLOCK_OUT of the outer · inner rows. WHOLE says that a row fits into one block of BLOCK_RED elements;
-longer rows are walked along. LAST says that inner is 1.
+longer rows are walked along. LAST says that inner is 1. `log` asks for the logarithm's.
 """
 
 import triton
@@ -30,7 +30,7 @@ def softmax(
     n,
     inner,
     group,  # n
-    LOG: tl.constexpr,
+    log,
     WHOLE: tl.constexpr,
     LAST: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
@@ -47,7 +47,7 @@ def softmax(
         x = x - finite(tl.max(x, axis=1))[:, None]
         e = tl.exp(x)
         total = tl.sum(e, axis=1)[:, None]
-        y = x - tl.log(total) if LOG else e / total
+        y = tl.where(log != 0, x - tl.log(total), e / total)
         tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
     else:
         walk = x_ptr
@@ -61,12 +61,11 @@ def softmax(
             peak = top
             walk += step
         shift = finite(peak)
-        if LOG:
-            total = tl.log(total)
+        log_total = tl.log(total)[:, None]
         for start in range(0, group, BLOCK_RED):
             inside = out_inside[:, None] & (element < n - start)[None, :]
             x = tl.load(x_ptr + at, mask=inside, other=float("-inf")).to(tl.float32) - shift[:, None]
-            y = x - total[:, None] if LOG else tl.exp(x) / total[:, None]
+            y = tl.where(log != 0, x - log_total, tl.exp(x) / total[:, None])
             tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
             x_ptr += step
             y_ptr += step
@@ -81,13 +80,13 @@ def softmax_bwd(
     n,
     inner,
     group,  # n
-    LOG: tl.constexpr,
+    log,
     WHOLE: tl.constexpr,
     LAST: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_RED: tl.constexpr,
 ):
-    """dx = y · (dy - Σ dy·y), or with LOG dx = dy - exp(y) · Σ dy."""
+    """dx = y · (dy - Σ dy·y), or with `log` dx = dy - exp(y) · Σ dy."""
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     element = tl.arange(0, BLOCK_RED)
     out_inside = out < outputs
@@ -97,8 +96,8 @@ def softmax_bwd(
         inside = out_inside[:, None] & (element < n)[None, :]
         dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
         y = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        total = tl.sum(dy if LOG else dy * y, axis=1)[:, None]
-        dx = dy - tl.exp(y) * total if LOG else (dy - total) * y
+        total = tl.sum(tl.where(log != 0, dy, dy * y), axis=1)[:, None]
+        dx = tl.where(log != 0, dy - tl.exp(y) * total, (dy - total) * y)
         tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
     else:
         walk_dy = dy_ptr
@@ -107,10 +106,7 @@ def softmax_bwd(
         for start in range(0, group, BLOCK_RED):
             inside = out_inside[:, None] & (element < n - start)[None, :]
             dy = tl.load(walk_dy + at, mask=inside, other=0.0).to(tl.float32)
-            if LOG:
-                sums += dy
-            else:
-                sums += dy * tl.load(walk_y + at, mask=inside, other=0.0).to(tl.float32)
+            sums += dy * tl.load(walk_y + at, mask=inside & (log == 0), other=1.0).to(tl.float32)
             walk_dy += step
             walk_y += step
         total = tl.sum(sums, axis=1)[:, None]
@@ -118,7 +114,7 @@ def softmax_bwd(
             inside = out_inside[:, None] & (element < n - start)[None, :]
             dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
             y = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
-            dx = dy - tl.exp(y) * total if LOG else (dy - total) * y
+            dx = tl.where(log != 0, dy - tl.exp(y) * total, (dy - total) * y)
             tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
             dx_ptr += step
             dy_ptr += step
