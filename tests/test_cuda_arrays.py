@@ -210,3 +210,28 @@ def test_an_index_out_of_range_does_not_reach_parameters(compiled):
     run(np.array([0, 2]))
     assert not np.array_equal(gt.asnumpy(table.weight), before)
     assert int(opt.state_dict()["state"][0]["step"]) == 2
+
+
+def test_the_training_program_runs_on_the_device():
+    """Train, test, save and resume, with the losses and weights of `emulated`."""
+    pytest.importorskip("sklearn", reason="the example data needs gputape[train]")
+    from gputape.data import Split, digits
+    from gputape.train import loop
+
+    whole = digits()
+    small = Split(whole.x_train[:16], whole.y_train[:16], whole.x_test[:4], whole.y_test[:4])
+    found = {}
+    for device in ("cuda", "emulated"):
+        with gt.device(device):
+            trainer = loop.Trainer(loop.Options.of("digits-mlp", steps=2, batch_size=8), small)
+            trainer.fit()
+            weights = trainer.model.state_dict()
+            arrays, about = trainer.state()
+            again = loop.Trainer(trainer.options, small)
+            again.load_state(weights, arrays, about)
+            predicted = loop.evaluate(again.model, small.x_test)
+            found[device] = [weights, trainer.history[0]["loss"], predicted.tolist()]
+    (weights, *rest), (exact, *expected) = found["cuda"], found["emulated"]
+    assert rest == expected
+    for name, w in exact.items():
+        assert weights[name].tobytes() == w.tobytes()

@@ -1,4 +1,4 @@
-"""Batches and augmentation, drawn from the Philox generator: the same seed gives the same batches."""
+"""Batches and augmentation, drawn on the host from the Philox generator: a seed gives the same batches everywhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import as_array
+from ..arrays import as_array, asnumpy
 from ..errors import DataError
-from ..random import Generator, rand, randperm
+from ..random import Generator
 from ..random import generator as default_generator
 from ..variable import unwrap
 
@@ -45,7 +45,7 @@ def batches(
         )
     order = None
     if shuffle:
-        order = unwrap(randperm(len(x), generator=generator or default_generator()))
+        order = (generator or default_generator()).permutation(len(x))
     return _parts(x, y, batch_size, order, len(x) // batch_size * batch_size if drop_last else len(x))
 
 
@@ -58,9 +58,9 @@ def _parts(x: np.ndarray, y: np.ndarray, size: int, order: Any, stop: int) -> It
 def shift_images(x: Any, probability: float = 0.5, *, generator: Generator | None = None) -> np.ndarray:
     """Images (N, C, H, W), each moved along each spatial axis, with the given probability, by -1, 0 or 1 pixel (equally
     likely). What comes in from outside is 0."""
-    x = as_array(x)
+    x = asnumpy(x)
     n, _, height, width = x.shape
-    drawn = unwrap(rand(2, n, generator=generator or default_generator()))
+    drawn = (generator or default_generator()).uniform((2, n))
     step = np.where(drawn < probability, np.floor(drawn * (3 / max(probability, 1e-9))), 1).astype(np.int64)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .. import nn, optim
+from ..arrays import asnumpy
 from ..data import Split, batches, shift_images
 from ..dispatch import call
 from ..errors import ArgumentError, CheckpointError, DataError
@@ -191,7 +192,7 @@ class Trainer:
             logits = self.model(x)
             loss = call("cross_entropy", logits, y)
             scaled = self.scaler.scale(loss)
-        value, right = float(loss), int((np.argmax(logits.value, 1) == y).sum())
+        value, right = float(loss), int((np.argmax(asnumpy(logits), 1) == y).sum())
         self.scaler.step(self.opt, tape.backward(scaled))
         self.scaler.update()
         return value, right
@@ -252,5 +253,5 @@ def evaluate(model: nn.Module, x: np.ndarray, batch_size: int = 256) -> np.ndarr
     """The predicted class of every image, in inference mode."""
     model.eval()
     with _one_blas_thread():
-        parts = [np.asarray(model(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
+        parts = [asnumpy(model(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
     return np.argmax(np.concatenate(parts), 1)
