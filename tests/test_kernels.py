@@ -250,9 +250,10 @@ def test_every_host_function_is_an_op():
 
 def test_tiles_are_powers_of_two_and_cover_every_shape():
     assert [tiles.power_of_2(n) for n in (0, 1, 2, 3, 1024, 1025)] == [1, 1, 2, 4, 1024, 2048]
-    for cols in range(1, 5000, 7):
+    for cols in (*range(1, 5000, 7), *range(16, 5000, 48)):
         rows, block, warps = tiles.rows(cols)
-        assert rows * block <= 4096 and block >= min(cols, 4096) and warps in (4, 8)
+        assert rows * block <= 4096 and warps in (4, 8)
+        assert block >= min(cols, 4096) if cols % 16 == 0 else (rows, block, warps) == tiles.ROWS[0]
     for n in (0, 1, 31, 32, 33, 2047, 2048, 2049, 10**6):
         groups, per_group = tiles.row_groups(n)
         assert 1 <= groups <= 64 and groups * per_group >= n and per_group % 16 == 0
