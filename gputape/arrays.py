@@ -25,7 +25,7 @@ DTYPE_NAME = {dtype: name for name, dtype in NP_DTYPE.items()}
 NARROW = ("float16", "bfloat16")
 
 
-class _Quiet(threading.local):
+class Quiet(threading.local):
     """Calls functions with NumPy's floating-point warnings off (ops follow IEEE 754: 1/0 is inf, 0/0 is NaN).
 
     Attributes:
@@ -39,7 +39,7 @@ class _Quiet(threading.local):
         self.run = context.run
 
 
-QUIET = _Quiet()
+QUIET = Quiet()
 
 
 class Memory(Protocol):

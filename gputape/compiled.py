@@ -41,6 +41,7 @@ class Compiled:
         self.f, self.name = f, getattr(f, "__name__", "step")
         self.plans: dict[Any, tuple[Plan, Callable[..., Any], list[Any]]] = {}
         self._lock = threading.RLock()  # a plan has one arena
+        self._last: tuple[Any, ...] | None = None  # (conditions, (shape, dtype) per argument, what `plans` holds)
         functools.update_wrapper(self, f)
 
     @property
@@ -60,6 +61,11 @@ class Compiled:
             raise CompileError(
                 f"{self.name}: a compiled function was called inside {inside}. Call the plain function there."
             )
+        watched = _backend.WATCH.get() is not None
+        if not kwargs and not watched and (found := self._as_last(args)) is not None:
+            with self._lock:
+                if found[0].holds():
+                    return self._replay(found, args)
         leaves, build = flatten((args, kwargs))
         for x in leaves:
             if isinstance(x, Cell):
@@ -70,7 +76,7 @@ class Compiled:
         arrays = [_array(unwrap(x)) if _is_array(x) else None for x in leaves]
         try:
             key = (
-                (_backend.current(), *in_force()),
+                _conditions(),
                 tuple([x if a is None else _backend.aval_of(a) for x, a in zip(leaves, arrays, strict=True)]),
                 tuple(map(type, leaves)),  # True, 1 and 1.0 are equal
                 repr(build(["·"] * len(leaves))),
@@ -82,15 +88,32 @@ class Compiled:
             ) from None
         given = [a for a in arrays if a is not None]
         with self._lock:
-            k, watched = 0, _backend.WATCH.get() is not None
+            k = 0
             while (found := self.plans.get((*key, k))) is not None and not found[0].holds():
                 k += 1
             if found is None or watched:  # recording runs the program node by node, where each can be looked at
                 found = self._record((*key, k), leaves, arrays, build)
-            plan, rebuild, statics = found
-            plan.refuse_aliases(given)
+            if not kwargs and all(type(x) is np.ndarray for x in args):
+                self._last = key[0], [(x.shape, x.dtype) for x in args], found
             with unwatched() if watched else contextlib.nullcontext():
-                values = plan.replay(given)
+                return self._replay(found, given)
+
+    def _as_last(self, args: tuple[Any, ...]) -> Any:
+        """The plan of the last call, if this one has its signature; only where all arguments are NumPy's arrays."""
+        if self._last is None:
+            return None
+        conditions, kinds, found = self._last
+        if len(args) != len(kinds) or conditions != _conditions():
+            return None
+        for x, (shape, dtype) in zip(args, kinds, strict=True):
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype:
+                return None
+        return found
+
+    def _replay(self, found: Any, arrays: Any) -> Any:
+        plan, rebuild, statics = found
+        plan.refuse_aliases(arrays)
+        values = plan.replay(arrays)
         return rebuild([self._wrap(plan, k, v, s) for k, (v, s) in enumerate(zip(values, statics, strict=True))])
 
     def _record(self, key: Any, leaves: list[Any], arrays: list[Any], build: Callable[..., Any]) -> Any:
@@ -148,6 +171,11 @@ class Compiled:
             "Pad inputs to a few shapes, and pass changing numbers as arrays.",
             stacklevel=3,
         )
+
+
+def _conditions() -> tuple[Any, ...]:
+    """What every program is recorded under: the device, and the precisions."""
+    return (_backend.current(), *in_force())
 
 
 def _is_array(x: Any) -> bool:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
 
 from . import backend as _backend
-from .arrays import memory_of, overlap, owner_of
+from . import flat
+from .arrays import Quiet, memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
 from .node import Node
@@ -19,6 +21,32 @@ from .placement import ALIGNMENT, Placement, Program, aligned
 from .registry import At
 from .trace import Trace
 from .variable import Cell, Var
+
+_QUIET = Quiet()  # one of its own: steps that widen enter the backend's, and it cannot be entered twice
+
+
+class Premise:
+    """Something that a program was recorded under.
+
+    Attributes:
+        read: gives what decided, as plain values and objects.
+        holder: an object with attributes; while they are the very same, so is what `read` gives. None if there is none.
+    """
+
+    def __init__(self, read: Callable[[], list[Any]], holder: Any) -> None:
+        self.read, self.was = read, read()
+        self.vars: dict[str, Any] = {} if holder is None else vars(holder)
+        self.names, self.values = list(self.vars), list(self.vars.values())
+
+    def holds(self) -> bool:
+        """Whether it is still so."""
+        if self.names and all(map(is_, self.vars.values(), self.values)) and list(self.vars) == self.names:
+            return True
+        now = self.read()
+        if not (len(self.was) == len(now) and all(map(is_, self.was, now))) and not _unchanged(self.was, now):
+            return False
+        self.names, self.values = list(self.vars), list(self.vars.values())
+        return True
 
 
 class Plan:
@@ -36,7 +64,7 @@ class Plan:
         self.words = trace.words
         self.in_window = trace.in_window
         trace.depends(lambda: [x for cell in self.cells.values() for x in (cell.requires_grad, cell.array)])
-        self.premises = [(read, read()) for read in trace.premises]
+        self.premises = [Premise(read, holder) for read, holder in trace.premises.items()]
         self.owned: dict[int, list[Cell]] = {}  # id of an owner of memory → the cells in it
         for cell in (*self.cells.values(), *trace.effects):
             self.owned.setdefault(id(owner_of(cell.array)), []).append(cell)
@@ -69,7 +97,7 @@ class Plan:
         self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
-        self._steps: list[Callable[[], Any]] = []
+        self._steps: list[list[Callable[[], Any]]] = []  # per body that runs, its calls
         for i in self.live:
             node = record[i]
             inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
@@ -97,6 +125,7 @@ class Plan:
             if home[i] not in self.placement.in_cell
         ]
         self._results_out = [None if i is None else values[i][0] for i in self.results]
+        self._calls = [call for step in self._steps for call in step]
 
     @property
     def arena_bytes(self) -> int:
@@ -125,8 +154,9 @@ class Plan:
         """An array over the arena."""
         return self._arena[offset : offset + a.nbytes].view(_backend.NP_DTYPE[a.dtype]).reshape(a.shape)
 
-    def _call(self, at: At, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> Callable[[], Any]:
-        """One step: the body on its fixed arrays. 16-bit arrays go through the runner that widens them."""
+    def _call(self, at: At, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> list[Callable[[], Any]]:
+        """One step: the body on its fixed arrays, where it can be as the NumPy calls that it makes. 16-bit arrays go
+        through the runner that widens them."""
         if self.backend.widens and any(a is not None and a.dtype in _backend.NARROW for a in (*at.ins, *at.outs)):
             run = self.backend.call(at)
 
@@ -135,15 +165,18 @@ class Plan:
                     if y is not None:
                         y[...] = value
 
-            return widened
-        extra = {"scratch": scratch} if scratch else {}
-        return functools.partial(self.backend.body(at), self.backend.xp, *outs, *inputs, **at.attrs, **extra)
+            return [widened]
+        body, options = self.backend.body(at), {**at.attrs, **({"scratch": scratch} if scratch else {})}
+        found = (
+            flat.calls_of(body, [*outs, *inputs], **options) if self.backend.xp is np and self.backend.widens else None
+        )
+        return [functools.partial(body, self.backend.xp, *outs, *inputs, **options)] if found is None else found
 
     # --- replay
 
     def holds(self) -> bool:
         """Whether modules, optimizers and parameters are still in the modes that the program was recorded in."""
-        return all(_unchanged(was, read()) for read, was in self.premises)
+        return all([premise.holds() for premise in self.premises])
 
     def refuse_aliases(self, arguments: Sequence[Any]) -> None:
         """Raise `CompileError` if an argument is the memory of a cell that the program reads or writes."""
@@ -163,8 +196,7 @@ class Plan:
                 write(buffer, value)
         for buffer, cell in self._copied:
             write(buffer, cell.array)
-        with np.errstate(all="ignore"):  # not `QUIET.run`: steps that widen enter it, and it cannot be entered twice
-            self._run_steps()
+        _QUIET.run(self._run_steps)
         out = [None if y is None else y.copy() for y in self._results_out]
         # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
@@ -179,8 +211,8 @@ class Plan:
         return out
 
     def _run_steps(self) -> None:
-        for step in self._steps:
-            step()
+        for call in self._calls:
+            call()
 
     # --- reading
 

@@ -165,7 +165,7 @@ class Recording(Functions):
     def assign(self, cell: Cell, value: Any) -> None:
         raise AssertionError("only a trace records assignments")
 
-    def depends(self, read: Callable[[], list[Any]]) -> None:
+    def depends(self, read: Callable[[], list[Any]], holder: Any = None) -> None:
         raise AssertionError("only a trace depends on modes")
 
     def unmerged(self, var: Var) -> Var:

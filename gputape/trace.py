@@ -31,7 +31,7 @@ class Trace(Recording):
         self.words = 0  # random words taken so far
         self.in_window: set[int] = set()
         self.fresh: set[int] = set()  # ids that are never merged with another that computes the same
-        self.premises: dict[Callable[[], list[Any]], None] = {}  # what `depends` was told, in order
+        self.premises: dict[Callable[[], list[Any]], Any] = {}  # what `depends` was told, in order
 
     def argument(self, value: Any) -> Var:
         """A leaf that each call fills anew."""
@@ -47,9 +47,10 @@ class Trace(Recording):
             yield
         self.in_window.update(range(first, len(self.nodes)))
 
-    def depends(self, read: Callable[[], list[Any]]) -> None:
-        """The program holds only while `read()` gives plain values and objects as it does when recording ends."""
-        self.premises[read] = None
+    def depends(self, read: Callable[[], list[Any]], holder: Any = None) -> None:
+        """The program holds only while `read()` gives plain values and objects as it does when recording ends; which it
+        does while the attributes of `holder` are the same objects."""
+        self.premises[read] = holder
 
     def leaf(self, value: Any, requires_grad: bool = True, name: str | None = None, copy: bool = True) -> Var:
         if isinstance(value, Var | Cell):  # its value is not known yet: a node of its own, cut from what made it

@@ -12,6 +12,8 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch
 from ..errors import IndexRangeError
+from ..flat import as_one as _as_one
+from .pointwise import _masked
 
 
 def _classes_first(x: Any) -> Any:
@@ -19,9 +21,12 @@ def _classes_first(x: Any) -> Any:
     return x if x.ndim == 1 else x.swapaxes(0, 1)
 
 
-def _check_labels(op: str, xp: Any, target: Any, valid: Any, classes: int) -> None:
-    """`IndexRangeError` naming the first valid label outside [0, classes)."""
-    wrong = ((target < 0) | (target >= classes)) & valid
+@_as_one
+def _check_labels(op: str, xp: Any, target: Any, valid: Any, classes: int, ignore_index: int) -> None:
+    """`IndexRangeError` naming the first label outside [0, classes) that is not ignored; most often all are valid."""
+    if valid.all():
+        return
+    wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
     if not wrong.any():
         return
     where = tuple(int(i) for i in xp.unravel_index(int(xp.argmax(wrong)), wrong.shape))
@@ -36,15 +41,24 @@ def _row_scratch(target: Aval) -> list[Aval]:
     return [Aval((target.size,), "bool"), Aval((target.size,), "int64")]
 
 
+def _valid(op: str, xp: Any, target: Any, ignore_index: int, classes: int, buffers: list[Any]) -> tuple[Any, Any]:
+    """(valid, label): which labels are not ignored, and the labels as int64, ignored ones as 0."""
+    valid, label = buffers
+    shape = target.shape
+    xp.less(target.view(f"uint{8 * target.itemsize}"), classes, out=valid.reshape(shape))  # a negative one is huge
+    if 0 <= ignore_index < classes:
+        kept = label.view("bool")[: target.size]
+        xp.not_equal(target, ignore_index, out=kept.reshape(shape))
+        xp.logical_and(valid, kept, out=valid)
+    _check_labels(op, xp, target, valid.reshape(shape), classes, ignore_index)
+    xp.multiply(target, valid.reshape(shape), out=label.reshape(shape))
+    return valid, label
+
+
 def _positions(op: str, xp: Any, target: Any, ignore_index: int, classes: int, buffers: list[Any]) -> tuple[Any, Any]:
     """(valid, at): which labels are not ignored, and where each label's element is in a flat (C, rows) table (ignored
     ones: class 0)."""
-    valid, at = buffers
-    shape = target.shape
-    xp.not_equal(target, ignore_index, out=valid.reshape(shape))
-    _check_labels(op, xp, target, valid.reshape(shape), classes)
-    xp.copyto(at.reshape(shape), target, casting="unsafe")
-    xp.multiply(at, valid, out=at)
+    valid, at = _valid(op, xp, target, ignore_index, classes, buffers)
     xp.multiply(at, at.size, out=at)
     xp.add(at, xp.arange(at.size), out=at)
     return valid, at
@@ -122,19 +136,19 @@ def cross_entropy_labels(
         xp.multiply(even, label_smoothing / classes, out=even)
         xp.add(loss, even, out=loss)
     xp.subtract(logsum, loss, out=loss)
-    loss[~valid] = 0
     xp.add.reduce(valid, out=count, dtype=count.dtype)
     if reduction == "none":
-        xp.copyto(y.reshape(-1), loss)
+        _masked(xp, y.reshape(-1), loss, valid)
         return
-    xp.add.reduce(loss, out=y)
+    _masked(xp, even, loss, valid)
+    xp.add.reduce(even, out=y)
     if reduction == "mean":
         xp.divide(y, count, out=y)
 
 
 def _fused_bwd_scratch(dy: Aval, input: Aval, target: Aval, *rest: Aval, **attrs: Any) -> list[Aval]:
     row = Aval((target.size,), input.dtype)
-    return [*_row_scratch(target), Aval((input.shape[1], target.size), input.dtype), row, row]
+    return [*_row_scratch(target), row, row]
 
 
 @scratch(_fused_bwd_scratch)
@@ -153,25 +167,29 @@ def cross_entropy_labels_bwd(
     label_smoothing: float,
     scratch: list[Any],
 ) -> None:
-    classes = input.shape[1]
-    valid, at = _positions("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
-    p, k, taken = scratch[2:]
-    moved = _classes_first(input)
-    xp.copyto(p.reshape(moved.shape), moved)
-    xp.subtract(p, peak.reshape(-1), out=p)
-    xp.subtract(p, logsum.reshape(-1), out=p)
-    xp.exp(p, out=p)
+    n, classes = input.shape[:2]
+    valid, at = _valid("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
+    k, taken = scratch[2:]
+    inner = math.prod(input.shape[2:])
+    # No sums are left to take: the classes stay where they are, (n, C, inner).
+    flat = at.reshape(n, inner)
+    xp.multiply(flat, inner, out=flat)
+    xp.add(flat, xp.arange(n)[:, None] * (classes * inner) + xp.arange(inner), out=flat)
+    beside = (n, 1, *input.shape[2:])
+    xp.subtract(input, peak.reshape(beside), out=dx)
+    xp.subtract(dx, logsum.reshape(beside), out=dx)
+    xp.exp(dx, out=dx)
     if label_smoothing:
-        xp.subtract(p, label_smoothing / classes, out=p)
-    flat = p.reshape(-1)
+        xp.subtract(dx, label_smoothing / classes, out=dx)
+    flat = dx.reshape(-1)
     xp.take(flat, at, out=taken, mode="clip")
     xp.subtract(taken, 1 - label_smoothing, out=taken)
     xp.put(flat, at, taken, mode="clip")
     xp.copyto(k, xp.broadcast_to(dy.reshape(-1), k.shape))
     if reduction == "mean":
         xp.divide(k, count, out=k)
-    xp.multiply(p, k, out=p)
-    if not valid.all():
-        p[:, ~valid] = 0
-    moved = _classes_first(dx)
-    xp.copyto(moved, p.reshape(moved.shape))
+    xp.multiply(dx, k.reshape(beside), out=dx)
+    # What is ignored is 0, whatever its logits are.
+    bits = k.view(f"int{8 * k.itemsize}")
+    xp.negative(valid.view("int8"), out=bits)
+    xp.bitwise_and(dx.view(bits.dtype), bits.reshape(beside), out=dx.view(bits.dtype))

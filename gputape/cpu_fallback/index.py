@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import IndexRangeError
+from ..flat import as_one as _as_one
 
 
+@_as_one
 def _check_range(xp: Any, op: str, index: Any, size: int, low: int = 0) -> None:
     """Raise `IndexRangeError` naming the first index outside [low, size)."""
     if not index.size or (index.min() >= low and index.max() < size):
@@ -31,17 +33,20 @@ def index_add(xp: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
     xp.copyto(y, input)
     if not source.size:
         return
-    if not y.ndim:
-        y += alpha * source
-        return
-    rows, index = xp.moveaxis(source, dim, 0), index.reshape(-1)
+    rows = [xp.moveaxis(a, dim, 0) if a.ndim else a.reshape(1) for a in (y, source)]
+    _add_rows(xp, rows[0], index.reshape(-1), rows[1], alpha)
+
+
+@_as_one
+def _add_rows(xp: Any, y: Any, index: Any, rows: Any, alpha: float) -> None:
+    """y[index] += alpha · rows, where equal indices add up."""
     if alpha != 1:
         rows = rows * y.dtype.type(alpha)
     if y.ndim == 1:
         _add_at(xp, y, index, rows)
         return
-    places, sums = _sum_by_index(xp, index, rows, size)
-    xp.moveaxis(y, dim, 0)[places] += sums
+    places, sums = _sum_by_index(xp, index, rows, len(y))
+    y[places] += sums
 
 
 def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:

@@ -11,4 +11,4 @@ def cat(xp: Any, y: Any, *tensors: Any, dim: int) -> None:
 
 def flip(xp: Any, y: Any, input: Any, *, dims: tuple[int, ...]) -> None:
     turned = tuple(slice(None, None, -1) if i in dims else slice(None) for i in range(input.ndim))
-    xp.copyto(y, input[turned])
+    xp.copyto(y, input[(*turned, ...)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
+from ..flat import as_one as _as_one
 from ..ops.optim import PACK
 
 
@@ -98,7 +100,20 @@ def sgd_momentum_update(
     xp.subtract(param, work, out=new_param)
 
 
-@scratch(lambda step, lr, *rest, **attrs: [lr, lr])
+@_as_one
+def _adam_numbers(
+    next_step: Any, step_size: Any, small: Any, keep: Any, step: Any, lr: Any, skip: Any, options: tuple[float, ...]
+) -> None:
+    """Numbers, not arrays, are what Python is fast with."""
+    beta1, beta2, eps, weight_decay = options
+    count, rate = int(step) + 1, float(lr)
+    second = math.sqrt(1.0 - beta2**count)
+    step_size[...] = second / (1.0 - beta1**count) * rate
+    small[...] = second * eps
+    keep[...] = 1.0 + rate * -weight_decay
+    next_step[...] = step if skip is not None and skip else count
+
+
 def adam_schedule(
     xp: Any,
     next_step: Any,
@@ -114,21 +129,8 @@ def adam_schedule(
     eps: float,
     weight_decay: float,
     dtype: str,
-    scratch: Any,
 ) -> None:
-    first, second = scratch
-    xp.add(step, 1, out=next_step)
-    xp.power(beta2, next_step, out=second)
-    xp.subtract(1.0, second, out=second)
-    xp.sqrt(second, out=second)
-    xp.multiply(second, eps, out=small)
-    xp.power(beta1, next_step, out=first)
-    xp.subtract(1.0, first, out=first)
-    xp.divide(second, first, out=second)
-    xp.multiply(second, lr, out=step_size)
-    xp.multiply(lr, -weight_decay, out=first)
-    xp.add(first, 1.0, out=keep)
-    _skipped(xp, skip, (next_step, step))
+    _adam_numbers(next_step, step_size, small, keep, step, lr, skip, (beta1, beta2, eps, weight_decay))
 
 
 @scratch(_update_scratch)

@@ -14,6 +14,7 @@ from typing import Any
 from ..aval import Aval
 from ..aval import window as _window
 from ..backend import scratch as _scratch
+from ..flat import constant as _constant
 from ._window import taps_of as _taps_of
 
 Ints = tuple[int, ...]
@@ -56,7 +57,7 @@ class _Plan:
         self.empty = empty if bool(empty.any()) else None
 
 
-_plan = lru_cache(maxsize=512)(_Plan)
+_plan = _constant(lru_cache(maxsize=512)(_Plan))
 
 
 def _tap_dtype(kernel: Ints) -> str:

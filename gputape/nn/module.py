@@ -85,7 +85,7 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         rec = ACTIVE.get()
         if rec is not None and rec.tracing:
-            rec.depends(self._mode)
+            rec.depends(self._mode, self)
         return self.forward(*args, **kwargs)
 
     # --- what it holds
