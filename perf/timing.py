@@ -14,10 +14,10 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300) -> dict[str, float]:
+def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, warm: int = 5) -> dict[str, float]:
     """Median seconds of one call of each contender, called in turn so that a busy machine hurts all alike."""
     for f in contenders.values():
-        for _ in range(5):
+        for _ in range(warm):
             f()
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     gc.disable()

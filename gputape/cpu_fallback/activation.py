@@ -46,6 +46,11 @@ def leaky_relu(xp: Any, y: Any, input: Any, *, negative_slope: float, scratch: l
 def leaky_relu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, negative_slope: float, scratch: list[Any]) -> None:
     for dx_, g, x, positive, bits, small in _blocks((dx, dy, input), tuple(scratch)):
         xp.greater(x, 0, out=positive)
+        if 0 <= negative_slope <= 1:  # 1 or 0, raised to the slope
+            xp.copyto(small, positive)
+            xp.clip(small, negative_slope, 1.0, out=small)
+            xp.multiply(g, small, out=dx_)
+            continue
         xp.multiply(g, negative_slope, out=small)
         _select(xp, dx_, _spread(xp, bits.view(f"i{bits.itemsize}"), positive), g, small)
 
@@ -117,9 +122,18 @@ def softplus(xp: Any, y: Any, input: Any, *, beta: float, threshold: float, scra
         xp.copyto(y_, z)
 
 
+_SIGMOID_IS_1 = 17.4  # from here on, in float32
+
+
 @scratch(lambda dy, input, **attrs: [input, input, input.with_dtype("bool")])
 def softplus_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, beta: float, threshold: float, scratch: list[Any]) -> None:
     for dx_, g, x, z, work, linear in _blocks((dx, dy, input), tuple(scratch)):
+        if dx.dtype.itemsize == 4 and threshold > _SIGMOID_IS_1:
+            xp.multiply(x, -beta, out=z)
+            xp.exp(z, out=z)
+            xp.add(z, 1.0, out=z)
+            xp.divide(g, z, out=dx_)
+            continue
         xp.multiply(x, beta, out=z)
         xp.greater(z, threshold, out=linear)
         _sigmoid(xp, work, z)

@@ -70,7 +70,7 @@ def _huber(
     m = buffers[1]
     xp.subtract(input, target, out=d)
     xp.absolute(d, out=d)
-    xp.minimum(d, width, out=m)
+    xp.clip(d, 0.0, width, out=m)  # with both bounds it takes the vector loop
     xp.multiply(m, 0.5, out=m)
     xp.subtract(d, m, out=d)
     xp.multiply(d, m, out=d)

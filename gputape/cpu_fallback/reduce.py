@@ -16,6 +16,7 @@ from ..aval import Aval, reduced
 from ..backend import scratch
 
 _FEW, _RUN, _LONG = 512, 1024, 1 << 16
+_ACROSS = 4  # elements side by side from which on running sums are computed side by side
 
 
 @lru_cache(maxsize=4096)
@@ -162,11 +163,37 @@ def logsumexp(xp: Any, y: Any, input: Any, *, dim: tuple[int, ...], keepdim: boo
     xp.add(y, top.reshape(y.shape), out=y)
 
 
-def cumsum(xp: Any, y: Any, input: Any, *, dim: int, dtype: str | None) -> None:
+def _running_buffers(input: Aval, *, dim: int, dtype: str | None = None) -> list[Aval]:
+    """One for `_running`, where the sums do not run along the last axis."""
+    across = math.prod(input.shape[dim + 1 :]) >= _ACROSS and input.shape[dim] > 1 and input.size > 0
+    return [input] if across and input.is_float and dtype in (None, input.dtype) else []
+
+
+@scratch(_running_buffers)
+def cumsum(xp: Any, y: Any, input: Any, *, dim: int, dtype: str | None, scratch: Sequence[Any] = ()) -> None:
+    if scratch:
+        _running(xp, y, input, dim, scratch[0])
+        return
     if input.dtype.kind == "f" and y.dtype.kind != "f":
         input = input.astype(y.dtype)
     xp.cumsum(xp.atleast_1d(input), axis=dim, out=xp.atleast_1d(y), dtype=y.dtype)
 
 
-def cumsum_bwd(xp: Any, dx: Any, dy: Any, *, dim: int) -> None:
+@scratch(_running_buffers)
+def cumsum_bwd(xp: Any, dx: Any, dy: Any, *, dim: int, scratch: Sequence[Any] = ()) -> None:
+    if scratch:
+        _running(xp, xp.flip(dx, dim), xp.flip(dy, dim), dim, scratch[0])
+        return
     xp.cumsum(xp.flip(xp.atleast_1d(dy), dim), axis=dim, out=xp.flip(xp.atleast_1d(dx), dim))
+
+
+def _running(xp: Any, y: Any, x: Any, dim: int, buffer: Any) -> None:
+    """Running sums along `dim`: to each element the one before it is added, then the one two before, four before, …
+    These are passes over whole arrays, where `cumsum` goes along the axis in steps of a row."""
+    at = lambda start, stop: (*[slice(None)] * dim, slice(start, stop))  # noqa: E731
+    steps = [1 << k for k in range((x.shape[dim] - 1).bit_length())]
+    into, other = (y, buffer) if len(steps) % 2 else (buffer, y)
+    for k in steps:
+        xp.add(x[at(k, None)], x[at(None, -k)], out=into[at(k, None)])
+        xp.copyto(into[at(None, k)], x[at(None, k)])
+        x, into, other = into, other, into

@@ -73,6 +73,8 @@ for _, _name, _which in _EXTREMA:
             Sample(t(0, 3), dim=1),
             Sample(_distinct(7, dtype="float64"), dim=0),
             Sample(_TIES, dim=1, grad_=False, why_="ties, NaN"),
+            Sample(_distinct(5, 12), dim=1, why_="rows of some length"),
+            Sample(t(2, 9, fill=((*[1.0] * 5, NAN, *[2.0] * 3), [3.0] * 9)), dim=-1, grad_=False, why_="ties, NaN"),
             Sample(t(5, 3, dtype="int32", fill="ints", low=-9, high=9), dim=0),
             Sample(t(5, dtype="bool", fill="bool"), dim=0),
         ),

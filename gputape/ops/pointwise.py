@@ -256,6 +256,7 @@ binary(
         Sample(t(2, 4, fill=(0.0, -2.0, NAN, INF)), t(2, 4, fill=((2.0,), (0.0,))), grad_=False, why_="edges"),
         Sample(t(4, dtype="int64", fill=(2.0, -1.0, 1.0, 3.0)), t(4, dtype="int64", fill=(-1.0, -3.0, -2.0, 4.0))),
     ),
+    perf=(Perf(t(64, 128, **_POSITIVE), t(128)), Perf(t(1024, 128, **_POSITIVE), t(1024, 128))),
     errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
 )
 
@@ -520,6 +521,7 @@ register(
         Sample(t(0, 3)),
         Sample(t(4, 6, layout="transposed")),
         Sample(t(3, 5, layout="strided")),
+        Sample(t(256, 20, layout="transposed"), why_="rows that lie 1024 bytes apart"),
         Sample(t(7, dtype="float64")),
     ),
     errors=(Bad(ArgumentError, "input is None", None),),

@@ -167,6 +167,7 @@ unary(
     lambda F, at, dy, input: F.div(dy, _plus_one(F, at, input)),
     saves=("input",),
     samples=(*POSITIVE_SAMPLES, EDGES, INTS),
+    perf=(Perf(t(1024, 512, fill="uniform", low=0.0, high=4.0)),),
 )
 unary("sin", "sin(input)", lambda F, at, dy, input: F.mul(dy, F.cos(input)), saves=("input",))
 unary("cos", "cos(input)", lambda F, at, dy, input: F.neg(F.mul(dy, F.sin(input))), saves=("input",))

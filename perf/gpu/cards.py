@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,19 +72,19 @@ def timed(timer: Timer, call: Callable[[], Any]) -> tuple[Times | None, str]:
         return None, f"{type(e).__name__}: {e}".splitlines()[0][:200]
 
 
-def torch_calls(op: Op, inputs: list[Any], attrs: dict[str, Any]) -> tuple[list[Callable[[], Any] | None], str]:
-    """([PyTorch's forward, its backward], why one is missing)."""
-    if not op.torch:
+def torch_calls(
+    op: Op, inputs: list[Any], attrs: dict[str, Any], device: str = "cuda", function: Any = None
+) -> tuple[list[Callable[[], Any] | None], str]:
+    """([PyTorch's forward, its backward], why one is missing), by the card's function or another with its signature."""
+    if not (op.torch or function):
         return [None, None], "the card names no function of PyTorch"
     try:
         torch = importlib.import_module("torch")
     except ImportError:
         return [None, None], "PyTorch is not installed"
     try:
-        function: Any = torch
-        for part in op.torch.split(".")[1:]:
-            function = getattr(function, part)
-        tensors = [to_torch(torch, x) for x in inputs]
+        function = function or functools.reduce(getattr, (op.torch or "").split(".")[1:], torch)
+        tensors = [to_torch(torch, x, device) for x in inputs]
         options = {k: getattr(torch, v) if k == "dtype" and v is not None else v for k, v in attrs.items()}
         floats = [x for x in tensors if x is not None and x.is_floating_point()]
         apply(function, op, tensors, options)  # refuses here what it cannot do
@@ -103,11 +104,11 @@ def torch_calls(op: Op, inputs: list[Any], attrs: dict[str, Any]) -> tuple[list[
     return [forward, lambda: torch.autograd.grad(y, moving, dy, retain_graph=True, allow_unused=True)], ""
 
 
-def to_torch(torch: Any, x: np.ndarray | None) -> Any:
+def to_torch(torch: Any, x: np.ndarray | None, device: str) -> Any:
     """The array as a tensor on the device."""
     if x is None:
         return None
-    packed = np.array(x, order="C")
+    packed = np.array(x, order="K" if min(x.strides, default=0) >= 0 else "C")  # PyTorch knows no negative strides
     if x.dtype.kind == "V" or x.dtype.name == "bfloat16":
-        return torch.from_numpy(packed.view(np.int16)).view(torch.bfloat16).cuda()
-    return torch.from_numpy(packed).cuda()
+        return torch.from_numpy(packed.view(np.int16)).view(torch.bfloat16).to(device)
+    return torch.from_numpy(packed).to(device)
