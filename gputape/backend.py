@@ -60,6 +60,31 @@ class _Scratch(threading.local):
 _scratch_memory = _Scratch()
 
 
+class Steps:
+    """The calls of a plan: bodies bound to their arrays.
+
+    Attributes:
+        calls: in the order in which they run.
+        launches: of kernels, by each step in one run; None where there are none.
+    """
+
+    launches: Sequence[int] | None = None
+
+    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+        self.calls = calls
+
+    def begin(self) -> None:
+        """Before the inputs of a run are written."""
+
+    def run(self) -> None:
+        """All calls, one after the other."""
+        for call in self.calls:
+            call()
+
+    def end(self) -> None:
+        """After the results of a run are taken."""
+
+
 class Backend:
     """Named bodies over one array library.
 
@@ -118,6 +143,10 @@ class Backend:
     def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[Any]:
         """Work buffers of one call."""
         return _scratch_memory.get(specs) if self.xp is np else [self.xp.empty(*spec) for spec in specs]
+
+    def steps(self, steps: Sequence[tuple[Any, Sequence[Callable[[], Any]]]]) -> Steps:
+        """What runs a plan's steps, each (its node, its calls), on memory that is theirs."""
+        return Steps([call for _, calls in steps for call in calls])
 
     def _bind(self, at: At) -> Call:
         body, xp, attrs = self.body(at), self.xp, at.attrs

@@ -53,7 +53,7 @@ class Plan:
     """One recorded program, ready to replay.
 
     Attributes:
-        nodes: the nodes that run, with their ids in the record.
+        ran: the nodes that a replay runs, in order.
         placement: where its values live.
     """
 
@@ -97,7 +97,7 @@ class Plan:
         self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
-        self._steps: list[list[Callable[[], Any]]] = []  # per body that runs, its calls
+        steps: list[tuple[Node, list[Callable[[], Any]]]] = []  # what runs, and its calls
         for i in self.live:
             node = record[i]
             inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
@@ -116,7 +116,8 @@ class Plan:
                 for a in scratch[i]:
                     work.append(self._carve(start, a))
                     start += aligned(a.nbytes)
-                self._steps.append(self._call(node.at, list(values[i]), inputs, work))
+                steps.append((node, self._call(node.at, list(values[i]), inputs, work)))
+        self.ran, self.steps = [node for node, _ in steps], self.backend.steps(steps)
         home = program.home
         self._arguments_in = [values[i][0] if i in values else None for i in self.arguments]
         self._effects_out = [
@@ -125,7 +126,11 @@ class Plan:
             if home[i] not in self.placement.in_cell
         ]
         self._results_out = [None if i is None else values[i][0] for i in self.results]
-        self._calls = [call for step in self._steps for call in step]
+
+    @property
+    def launches(self) -> int:
+        """Kernel launches of one replay; 0 on the CPU."""
+        return sum(self.steps.launches or ())
 
     @property
     def arena_bytes(self) -> int:
@@ -191,17 +196,19 @@ class Plan:
     def replay(self, arguments: Sequence[Any]) -> list[Any]:
         """Run the program on new arguments; fresh copies of its results. Then write the cells."""
         write = self.backend.memory.write
+        self.steps.begin()
         for buffer, value in zip(self._arguments_in, arguments, strict=True):
             if buffer is not None:
                 write(buffer, value)
         for buffer, cell in self._copied:
             write(buffer, cell.array)
-        _QUIET.run(self._run_steps)
+        _QUIET.run(self.steps.run)
         out = [None if y is None else y.copy() for y in self._results_out]
         # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
         writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
         for cell, value in writes:
             cell.array[...] = value
+        self.steps.end()
         for cell in self.effects:
             cell.written()
         if self.words:
@@ -209,10 +216,6 @@ class Plan:
 
             generator().take(self.words)
         return out
-
-    def _run_steps(self) -> None:
-        for call in self._calls:
-            call()
 
     # --- reading
 
@@ -235,8 +238,9 @@ class Plan:
         for cell, i in self.effects.items():
             lines.append(f"  {cell.name or 'cell'} ← %{i}")
         dropped = len(self.record) - len(self.live)
+        launches = f"{self.launches} launches, " if self.backend.family == "kernels" else ""
         lines.append(
-            f"{len(self._steps)} calls, {total} bytes moved, arena {self.arena_bytes} bytes, {dropped} of "
+            f"{len(self.ran)} calls, {launches}{total} bytes moved, arena {self.arena_bytes} bytes, {dropped} of "
             f"{len(self.record)} recorded nodes dropped"
         )
         return "\n".join(lines)

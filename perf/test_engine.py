@@ -67,7 +67,7 @@ def replayed_calls():
 
 with gt.device("cpu"):
     chain(X)
-CALLS = chain.plan._calls
+CALLS = chain.plan.steps.calls
 
 
 CONTENDERS = {

@@ -1,19 +1,25 @@
 """A stand-in for CuPy whose device is the host: arrays that are no NumPy arrays and refuse to be taken for them.
 
-With it everything of `cuda` runs without a GPU but cubins and streams: what would mix host and device memory raises
-here as it would there. Kernels go to the emulator.
+With it everything of `cuda` runs without a GPU but cubins: what would mix host and device memory raises here as it
+would there, and what a captured stream must not hold. Kernels go to the emulator.
 """
 
 from __future__ import annotations
 
 import sys
 import types
+import weakref
 
+import fake_streams
 import numpy as np
 import pytest
+from fake_streams import LOG, Log, current, refuse
 
 from gputape import arrays, backend
 from gputape.kernels import launch, runtime
+from gputape.kernels.machine import cubin
+
+ALIGNMENT = 512  # of CuPy's allocations
 
 
 class Memory:
@@ -41,8 +47,10 @@ class ndarray:
     def __init__(self, shape, dtype=float, memptr=None, strides=None):
         dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
         if memptr is None:
-            block = np.full(max(int(np.prod(shape)) * dtype.itemsize, 1), 0xFF, np.uint8)  # NaN
-            memptr = MemoryPointer(Memory(block), block.__array_interface__["data"][0])
+            refuse("memory is allocated")
+            block = np.full(int(np.prod(shape)) * dtype.itemsize + ALIGNMENT, 0xFF, np.uint8)  # NaN
+            start = block.__array_interface__["data"][0]
+            memptr = MemoryPointer(Memory(block), start + -start % ALIGNMENT)
         self.data = memptr
         block = memptr.mem.block
         start = memptr.ptr - block.__array_interface__["data"][0]
@@ -78,29 +86,43 @@ class ndarray:
         return self._of(self.a if dtype is None else self.a.view(dtype))
 
     def reshape(self, *shape):
-        return self._of(self.a.reshape(*shape)) if self.a.flags.c_contiguous else put(self.a.reshape(*shape))
+        return self._of(self.a.reshape(*shape)) if self.a.flags.c_contiguous else copied(self.a.reshape(*shape))
 
     def transpose(self, *axes):
         return self._of(self.a.transpose(*axes))
 
     def astype(self, dtype):
-        with np.errstate(all="ignore"):
-            return put(self.a.astype(dtype))
+        return copied(self.a, dtype)
 
     def copy(self):
-        return put(self.a)
+        return copied(self.a)
+
+    def _now(self):
+        """The contents, when the current stream has come so far."""
+        refuse("an array is read")
+        current().drain()
+        return self.a
+
+    def _write(self, index, value):
+        refuse("an array is written by CuPy")
+
+        def work():
+            with np.errstate(all="ignore"):
+                self.a[index] = value
+
+        current().add(work)
 
     def get(self):
-        return self.a.copy()
+        return self._now().copy()
 
     def set(self, x):
-        self.a[...] = x
+        self._write(..., np.array(x))
 
     def fill(self, value):
-        self.a.fill(value)
+        self._write(..., value)
 
     def nonzero(self):
-        return tuple(put(x) for x in self.a.nonzero())
+        return tuple(put(x) for x in self._now().nonzero())
 
     def __len__(self):
         return len(self.a)
@@ -111,20 +133,19 @@ class ndarray:
     def __setitem__(self, index, value):
         if isinstance(value, np.ndarray):
             raise TypeError(f"Unsupported type {type(value)}")
-        with np.errstate(all="ignore"):
-            self.a[index] = value.a if isinstance(value, ndarray) else value
+        self._write(index, value.a if isinstance(value, ndarray) else value)
 
     def __float__(self):
-        return float(self.a)
+        return float(self._now())
 
     def __int__(self):
-        return int(self.a)
+        return int(self._now())
 
     def __bool__(self):
-        return bool(self.a)
+        return bool(self._now())
 
     def __repr__(self):
-        return repr(self.a)
+        return repr(self._now())
 
     def __array__(self, *args, **kwargs):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one.")
@@ -142,11 +163,16 @@ class ndarray:
         return 2, 0
 
 
-def put(x):
-    """A C-ordered copy on the device."""
-    made = ndarray(x.shape, x.dtype)
-    made.a[...] = x
+def copied(a, dtype=None):
+    """A C-ordered copy, on the device, of what is there."""
+    made = ndarray(a.shape, dtype or a.dtype)
+    made._write(..., a)
     return made
+
+
+def put(x):
+    """A C-ordered copy, on the device, of an array of the host."""
+    return copied(np.array(x))
 
 
 class Device:
@@ -162,7 +188,7 @@ class Device:
         pass
 
     def synchronize(self):
-        pass
+        fake_streams.synchronize()
 
 
 def module():
@@ -172,24 +198,61 @@ def module():
     cupy.empty = ndarray
     cupy.full = lambda shape, value, dtype: put(np.full(shape, value, dtype))
     cupy.asarray = lambda x: x if isinstance(x, ndarray) else put(np.asarray(x))
-    cupy.ascontiguousarray = lambda x: x if x.a.flags.c_contiguous else put(x.a)
     cupy.broadcast_to = lambda x, shape: x._of(np.broadcast_to(x.a, shape))
-    cupy.argsort = lambda x, kind: put(np.argsort(x.a, kind=kind))
     runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000)
-    cupy.cuda = types.SimpleNamespace(Device=Device, runtime=runtime_api)
+    cupy.cuda = types.SimpleNamespace(
+        Device=Device,
+        runtime=runtime_api,
+        Stream=fake_streams.Stream,
+        Event=fake_streams.Event,
+        get_current_stream=current,
+    )
     return cupy
+
+
+def loaded(kernel, args):
+    """What tells apart what is loaded for a launch: the types, and which pointers and integers are multiples of 16."""
+    kinds = [str(getattr(x, "dtype", type(x).__name__)) for x in args]
+    return kernel, *kinds, *((x if np.isscalar(x) else x.data.ptr) % 16 == 0 for x in args)
+
+
+def _now(x):
+    return lambda: x.a
+
+
+def _later(x):
+    """What a graph knows of an array: its address. That somebody keeps the memory is none of its business."""
+    mem, start, like = weakref.ref(x.data.mem), x.data.ptr, (x.shape, x.dtype)
+    strides = x.strides
+
+    def found():
+        if mem() is None:
+            raise RuntimeError("a graph uses memory that was freed")
+        return np.ndarray(*like, mem().block, start - mem().ptr, strides)
+
+    return found
 
 
 @pytest.fixture
 def fake_cuda(monkeypatch):
     """Inside a test: "cuda" is a device."""
     stream, real = runtime.EmulatedStream(), launch._runner
+    LOG.__dict__.update(vars(Log()))
 
     def emulated(kernel, grid, args, _):
-        real("emulated", kernel.route)(kernel, grid, [x.a if isinstance(x, ndarray) else x for x in args], stream)
+        read = _later if current().held is not None else _now
+        given = [read(x) if isinstance(x, ndarray) else lambda x=x: x for x in args]
+        run = real("emulated", kernel.route)
+
+        def work():
+            with np.errstate(all="ignore"):
+                run(kernel, grid, [x() for x in given], stream)
+
+        fake_streams.launch(loaded(kernel, args), work)
 
     monkeypatch.setitem(sys.modules, "cupy", module())
     monkeypatch.setattr(launch, "_runner", lambda m, route: emulated if m == "cuda" else real(m, route))
+    monkeypatch.setattr(cubin, "load", lambda kernel, args, _: LOG.loaded.add(loaded(kernel, args)))
     monkeypatch.setattr(backend, "_backends", {k: v for k, v in backend._backends.items() if k != "cuda"})
     monkeypatch.setattr(arrays, "_memories", dict(arrays._memories))
     monkeypatch.setattr(runtime.Cuda, "_opened", {})

@@ -151,7 +151,7 @@ def test_a_replay_of_a_training_step_makes_no_array():
 
     with gt.device("cpu"):
         step(np.ones((2, 1, 8, 8), "f"), np.array([0, 2]))
-    calls = step.plan._calls
+    calls = step.plan.steps.calls
     python = {call.func.__name__ for call in calls if isinstance(call.func, type(note))}
     assert len(calls) > 60 and python <= {"_check_labels", "_adam_numbers"}
     for call in calls:

@@ -151,10 +151,10 @@ def test_a_sample_of_programs_tells_what_all_of_them_cost(monkeypatch, name, sha
         assert found.bytes == pytest.approx(exact.bytes, rel=off)
 
 
-def test_copies_of_the_runtime_are_counted():
+def test_copies_that_pack_an_array_are_counted():
     rt = counting.Counting()
     found = costs("conv_nd", rt.empty((4, 4, 5, 2), np.float32).swapaxes(2, 3), (4, 2, 3, 3), None, **WINDOW)
-    assert found[0].kernel == "CuPy's copy" and found[0].bytes == 2 * 4 * 4 * 5 * 2 * 4
+    assert found[0].kernel.startswith("copy[") and found[0].bytes == 2 * 4 * 4 * 5 * 2 * 4
 
 
 WINDOW = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=2)

@@ -24,7 +24,12 @@ def test_the_order_is_numpys_stable_one(n, high):
     np.testing.assert_array_equal(found, np.argsort(keys, kind="stable"))
 
 
-def test_longer_vectors_take_the_librarys_sort(monkeypatch):
+@pytest.mark.parametrize("n", [33, 64, 65, 100, 129, 257, 300])
+@pytest.mark.parametrize("high", [1, 3, 2**62])
+def test_longer_vectors_are_merged_from_runs(monkeypatch, n, high):
     monkeypatch.setattr(_sort, "LONGEST", 8)
-    keys = np.random.default_rng(0).integers(0, 3, 20)
-    np.testing.assert_array_equal(_sort.argsort(Emulated(), keys), np.argsort(keys, kind="stable"))
+    monkeypatch.setattr(_sort, "RUN", 32)
+    keys = np.random.default_rng(n).integers(-high, high, n)
+    order = np.empty(n, np.int64)
+    assert _sort.argsort(Emulated(), keys, order) is order
+    np.testing.assert_array_equal(order, np.argsort(keys, kind="stable"))

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 from ..arrays import HOST
-from ..backend import Backend, Call
+from ..backend import Backend, Call, Steps
+from ..node import Node
 from ..registry import At
 from . import runtime
 
 # modules of this folder that hold no host functions
-MACHINERY = ("expression", "formulas", "gate", "generated", "launch", "layout", "runtime", "tiles")
+MACHINERY = (
+    *("expression", "formulas", "gate", "generated", "launch", "layout", "rehearsal", "replay", "runtime"),
+    "tiles",
+)
 
 
 class KernelBackend(Backend):
@@ -37,14 +41,20 @@ class KernelBackend(Backend):
         body = super().body(at)
         if not at.tf32:
             return body
-        rt = copy.copy(self.xp)
-        rt.matmul_precision = "tf32"  # read by `_products.kind_of`
 
         @functools.wraps(body)
-        def in_tf32(_: Any, *arrays: Any, **attrs: Any) -> None:
+        def in_tf32(rt: Any, *arrays: Any, **attrs: Any) -> None:
+            rt = copy.copy(rt)
+            rt.matmul_precision = "tf32"  # read by `_products.kind_of`
             body(rt, *arrays, **attrs)
 
         return in_tf32
+
+    def steps(self, steps: Sequence[tuple[Node, Sequence[Any]]]) -> Steps:
+        from . import replay
+
+        kind = replay.GraphSteps if isinstance(self.xp, runtime.Cuda) else replay.KernelSteps
+        return kind(self, [(node, call) for node, calls in steps for call in calls])
 
     def _bind(self, at: At) -> Call:
         """Views need no kernel: the card tells offset and strides."""

@@ -29,7 +29,7 @@ class Ranges:
 
     def check(self, rt: Any, fault: Any, op: str, index: Any, size: int, low: int, ignore: int | None) -> None:
         """Launch the check of `index` against [low, size), in which `ignore` is fine too."""
-        number = FIRST + self._places.setdefault((op, size, low, source_line()), len(self._places))
+        number = FIRST + self._places.setdefault((op, size, low, rt.line or source_line()), len(self._places))
         values = (index.size, low, size, low if ignore is None else ignore, number)
         arguments = (fault, rt.packed(index), *map(np.int64, values))
         launch(CHECK, (cdiv(index.size, BLOCK),), arguments, rt.stream)

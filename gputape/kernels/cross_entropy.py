@@ -13,6 +13,7 @@ import numpy as np
 from ..aval import INTS, Aval
 from ..backend import scratch as _scratch
 from ..errors import IndexRangeError
+from ._places import readable
 from ._steps import (
     STEP_TYPES,
     Step,
@@ -46,7 +47,7 @@ def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int) -> A
                 f"Use labels from 0 to {classes - 1}, or ignore_index."
             )
     rt.check_range(op, target, classes, ignore=ignore_index)
-    return rt.packed(target if str(target.dtype) == "int64" else target.astype("int64"))
+    return readable(rt, target)
 
 
 # --- one element per row ----------------------------------------------------------------------------------------------

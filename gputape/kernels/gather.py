@@ -37,7 +37,7 @@ def scatter_add(rt: Any, y: Any, input: Any, index: Any, src: Any, *, dim: int) 
         return
     sums = widened(rt, y, exact(kind))
     used = index.shape or (1,)
-    source = rt.packed(widened(rt, src.reshape(src.shape or (1,))[tuple(map(slice, used))], exact(kind)))
+    source = rt.packed(widened(rt, (src if src.ndim else src.reshape((1,)))[tuple(map(slice, used))], exact(kind)))
     strides = strides_of(y) if y.ndim else (0,)
     beside = tuple(0 if k == dim else s for k, s in enumerate(strides))
     place = positions(rt, index, used, beside, strides[dim] if y.ndim else 0, size)

@@ -19,6 +19,7 @@ from ..errors import BackendError
 HERE = Path(__file__).parent
 MOST_BLOCKS = 65535  # along the second and third axis of a grid
 FLOATS = ("float32", "float16", "bfloat16")
+DRY = ("listing", "counting", "rehearsal")  # machines that do not run kernels for their results
 
 
 def need_kernel(op: str, array: Any, dtypes: Sequence[str] = FLOATS) -> str:
@@ -134,5 +135,5 @@ def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: A
 @cache
 def _runner(machine: str, route: str) -> Callable[..., None]:
     emulator = {"triton": "interpreter", "cuda": "host_build"}[route]
-    module = {"cuda": "cubin", "listing": "listing", "counting": "counting"}.get(machine, emulator)
+    module = {"cuda": "cubin", **{name: name for name in DRY}}.get(machine, emulator)
     return import_module(f"{__package__}.machine.{module}").run

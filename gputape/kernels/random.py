@@ -46,8 +46,7 @@ def dropout_mask(rt: Any, y: Any, state: Any, *, shape: tuple[int, ...], p: floa
 def random_permutation(rt: Any, y: Any, state: Any, *, n: int, offset: int, scratch: list[Any]) -> None:
     (keys,) = scratch
     _launch(rt, KEYS, keys, state, offset, each=2)
-    if n:
-        y[...] = _argsort(rt, keys)
+    _argsort(rt, keys, y)
 
 
 def _launch(rt: Any, kernel: Kernel, y: Any, state: Any, offset: int, *values: Any, each: int = 4) -> None:

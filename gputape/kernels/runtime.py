@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..arrays import DTYPE_NAME, NP_DTYPE, add_memory, as_array, aval_of
 from ..errors import BackendError, IndexRangeError
+from ._copy import copy_into
 from ._ranges import Ranges
 from .machine import assembler
 
@@ -26,20 +28,49 @@ class EmulatedStream:
         return (self.seed << 20) + next(self._count)
 
 
-class Emulated:
+class Runtime:
+    """What host functions ask of every runtime.
+
+    Attributes:
+        stream: where launches go, and who runs them.
+        ranges: the places that look at indices.
+        line: the user's line whose op runs, where that is not the line that runs now; else "".
+    """
+
+    stream: Any
+    ranges: Ranges
+    line = ""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Fresh memory, for what a kernel writes."""
+        raise NotImplementedError
+
+    def packed(self, x: Any) -> Any:
+        """`x` itself if it is C-contiguous, else a C-contiguous copy."""
+        if x.flags.c_contiguous:
+            return x
+        y = self.empty(x.shape, x.dtype)
+        copy_into(self, y, x)
+        return y
+
+
+class Emulated(Runtime):
     """The runtime of `emulated`: NumPy arrays whose fresh memory is NaN (integers: their maximum, bools: True)."""
 
     def __init__(self) -> None:
         self.stream, self.ranges = EmulatedStream(), Ranges()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        dtype = np.dtype(dtype)
-        poison = np.iinfo(dtype).max if dtype.kind in "iu" else True if dtype.kind == "b" else np.nan
-        return np.full(shape, poison, dtype)
+        return self.renewed(np.empty(shape, dtype))
+
+    def renewed(self, y: np.ndarray) -> np.ndarray:
+        """The array, filled like fresh memory."""
+        kind = y.dtype.kind
+        y[...] = np.iinfo(y.dtype).max if kind in "iu" else True if kind == "b" else np.nan
+        return y
 
     def packed(self, x: np.ndarray) -> np.ndarray:
-        """`x` itself if it is C-contiguous, else a C-contiguous copy."""
-        return x if x.flags.c_contiguous and x.flags.aligned else np.array(x, order="C")
+        return super().packed(x if x.flags.aligned else np.array(x, order="C"))
 
     def expanded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """`x` broadcast to `shape`, without a copy."""
@@ -49,10 +80,6 @@ class Emulated:
     def view(x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """An array over the memory of `x`; `offset` and `strides` count elements from its element 0."""
         return np.empty(shape, x.dtype) if 0 in shape else np.asarray(_Window(x, offset, shape, strides)).view(x.dtype)
-
-    def argsort(self, keys: np.ndarray) -> np.ndarray:
-        """The order (int64) that sorts a vector; equal keys keep theirs."""
-        return np.argsort(keys, kind="stable")
 
     def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
         """Raise `IndexRangeError` naming the first index outside [low, size) that is not `ignore`."""
@@ -95,8 +122,12 @@ class CudaStream:
     functions: dict[Any, Any] = field(default_factory=dict)
 
 
-class Cuda:
-    """The runtime of one NVIDIA device: CuPy's memory, and its current stream. One object per device."""
+class Cuda(Runtime):
+    """The runtime of one NVIDIA device: CuPy's memory, and its current stream. One object per device.
+
+    Attributes:
+        own: the stream that runs graphs; `capturing` is held by whoever uses it.
+    """
 
     _opened: ClassVar[dict[int, Cuda]] = {}
 
@@ -107,6 +138,7 @@ class Cuda:
         self.ranges = Ranges()
         with self.device:
             self.fault = cupy.full((), 0, np.int64)
+            self.own, self.capturing = cupy.cuda.Stream(non_blocking=True), threading.RLock()
 
     @classmethod
     def open(cls, name: str) -> Cuda:
@@ -195,19 +227,12 @@ class Cuda:
         with self.device:
             return self.cupy.empty(shape, dtype)
 
-    def packed(self, x: Any) -> Any:
-        return x if x.flags.c_contiguous else self.cupy.ascontiguousarray(x)
-
     def expanded(self, x: Any, shape: tuple[int, ...]) -> Any:
         return self.cupy.broadcast_to(x, shape)
 
     def view(self, x: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
         pointer = x.data + offset * x.itemsize
         return self.cupy.ndarray(shape, x.dtype, pointer, tuple(s * x.itemsize for s in strides))
-
-    def argsort(self, keys: Any) -> Any:
-        with self.device:
-            return self.cupy.argsort(keys, kind="stable")
 
     def check_range(self, op: str, index: Any, size: int, low: int = 0, ignore: int | None = None) -> None:
         """Have the device note an index outside [low, size) that is not `ignore`."""

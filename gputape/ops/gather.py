@@ -129,6 +129,7 @@ register(
         "scatter_add": "gathers elements",
         "places": "computes positions, one per index",
         "order": "compares every pair of a short vector",
+        "merge_runs": "gathers keys by their order",
     },
 )
 

@@ -76,22 +76,6 @@ class Counting(Emulated):
         skip = -raw.ctypes.data % 256  # as CUDA's allocations begin
         return raw[skip : skip + size].view(dtype).reshape(shape)
 
-    def packed(self, x: np.ndarray) -> np.ndarray:
-        """Copies are CuPy's: as many bytes as there are elements, read and written."""
-        if x.flags.c_contiguous:
-            return x
-        self.stream.costs.append(Cost("CuPy's copy", 1, 2 * SECTOR * sectors(x.nbytes)))
-        y = self.empty(x.shape, x.dtype)
-        y[...] = x
-        return y
-
-    def argsort(self, keys: np.ndarray) -> np.ndarray:
-        """CuPy's radix sort: keys and order are read and written once; a vector this short is sorted in one pass."""
-        self.stream.costs.append(Cost("CuPy's argsort", 1, 4 * SECTOR * sectors(8 * keys.size)))
-        order = self.empty(keys.shape, np.int64)
-        order[...] = np.argsort(keys, kind="stable")
-        return order
-
     def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
         self.ranges.check(self, self.empty((), np.int64), op, index, size, low, ignore)
 

@@ -20,13 +20,20 @@ PLAIN_SHARED = 48 << 10  # a kernel that needs more must ask for it
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
     """Launch on CuPy's current stream."""
+    (function, cubin), values = load(kernel, args, stream)
+    size = (*grid, 1, 1)[:3]
+    function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
+
+
+def load(
+    kernel: launch.Kernel, args: Sequence[Any], stream: Any
+) -> tuple[tuple[Callable[..., None], Cubin], list[Any]]:
+    """What runs the kernel on these arguments, loaded when it is first wanted; and the arguments as C takes them."""
     key, values = specialised(kernel, args, _pointer)
     loaded = stream.functions.get(key)
     if loaded is None:
         loaded = stream.functions[key] = _load(compiled(launch.Variant(*key), stream.arch))
-    function, cubin = loaded
-    size = (*grid, 1, 1)[:3]
-    function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
+    return loaded, values
 
 
 def _pointer(array: Any) -> tuple[Any, int]:

@@ -35,9 +35,6 @@ class Listing(Emulated):
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return np.zeros(shape, dtype)  # pages that are never touched cost nothing; zeros are valid indices
 
-    def argsort(self, keys: np.ndarray) -> np.ndarray:
-        return np.zeros(keys.shape, np.int64)
-
     def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
         self.ranges.check(self, np.zeros((), np.int64), op, index, size, low, ignore)
 

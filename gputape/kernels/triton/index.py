@@ -245,17 +245,50 @@ def order(
     order_ptr,  # out (n), 64-bit
     key_ptr,  # in (n)
     n,
+    run,  # a multiple of BLOCK, or n
     BLOCK: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Where each key of a block goes: behind all that are smaller, and those as large that stand before it."""
+    """Sorts each run of keys: each goes behind all that are smaller, and those as large that stand before it."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     key = tl.load(key_ptr + i, mask=i < n, other=0)
+    first = tl.program_id(0) * BLOCK // run * run
+    end = tl.minimum(first + run, n)
     rank = tl.zeros((BLOCK,), tl.int32)
-    for start in range(0, n, TILE):
+    for start in range(first, end, TILE):
         j = start + tl.arange(0, TILE)
-        other = tl.load(key_ptr + j, mask=j < n, other=0)
+        other = tl.load(key_ptr + j, mask=j < end, other=0)
         smaller = other[None, :] < key[:, None]
         before = (other[None, :] == key[:, None]) & (j[None, :] < i[:, None])
-        rank += tl.sum(((smaller | before) & (j < n)[None, :]).to(tl.int32), axis=1)
-    tl.store(order_ptr + rank, i.to(tl.int64), mask=i < n)
+        rank += tl.sum(((smaller | before) & (j < end)[None, :]).to(tl.int32), axis=1)
+    tl.store(order_ptr + first + rank, i.to(tl.int64), mask=i < n)
+
+
+@triton.jit
+def merge_runs(
+    y_ptr,  # out (n), 64-bit: the order of pairs of runs
+    order_ptr,  # in (n), 64-bit: the order of each run
+    key_ptr,  # in (n)
+    n,
+    run,
+    rounds,  # of the binary search: at least log2(run) + 1
+    BLOCK: tl.constexpr,
+):
+    """Each element goes behind those of its own run that it follows, and those of the other that belong before it."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < n
+    who = tl.load(order_ptr + at, mask=inside, other=0)
+    key = tl.load(key_ptr + who, mask=inside, other=0)
+    second = at // run % 2 == 1
+    pair = at // (2 * run) * (2 * run)
+    start = tl.minimum(tl.where(second, pair, pair + run), n)
+    low = start
+    high = tl.minimum(start + run, n)
+    for _ in range(0, rounds):
+        middle = (low + high) // 2
+        open = inside & (low < high)
+        other = tl.load(key_ptr + tl.load(order_ptr + middle, mask=open, other=0), mask=open, other=0)
+        before = open & ((other < key) | (second & (other == key)))  # equal keys keep their order
+        low = tl.where(before, middle + 1, low)
+        high = tl.where(open & ~before, middle, high)
+    tl.store(y_ptr + pair + at % run + low - start, who, mask=inside)
