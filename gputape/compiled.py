@@ -55,6 +55,10 @@ class Compiled:
         """The plan recorded last, as text."""
         return self.plan.explain()
 
+    def predict(self, gpu: str) -> Any:
+        """An estimate of what a replay of the plan recorded last takes on that GPU; see `Plan.predict`."""
+        return self.plan.predict(gpu)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (rec := ACTIVE.get()) is not None:
             inside = "another compiled function" if rec.tracing else "gt.record()"

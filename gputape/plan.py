@@ -18,6 +18,7 @@ from .aval import Aval
 from .errors import CompileError
 from .node import Node
 from .placement import ALIGNMENT, Placement, Program, aligned
+from .predict import Prediction, predict
 from .registry import At
 from .trace import Trace
 from .variable import Cell, Var
@@ -246,6 +247,15 @@ class Plan:
         return "\n".join(lines)
 
     __str__ = explain
+
+    def predict(self, gpu: str) -> Prediction:
+        """An estimate of what one replay takes on that GPU ("A100", "H100", "RTX 4090", …), as one graph and launch by
+        launch, from the bytes and FLOPs of each step and the figures of `predict.py`. Nothing is run.
+
+        Raises:
+            ArgumentError: there are no figures for that GPU.
+        """
+        return predict(self.name, self.ran, self.steps.launches, gpu)
 
 
 def _common_subexpressions(trace: Trace) -> dict[int, int]:

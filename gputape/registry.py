@@ -65,6 +65,7 @@ class Op:
         variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
             (and is not its default), `op` runs in the place of this one, with the same inputs and that option. (`add`
             with alpha; what costs nothing where it is left out.)
+        flops: `(at) -> FLOPs` of the matrix products that the op is. None if it is none.
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
         exempt: `{kernel: reason}`: device functions of the op that may lack matrix instructions or 16-byte accesses; as
@@ -95,6 +96,7 @@ class Op:
     number: tuple[str, str] | None = None
     precision: str | None = None
     variants: tuple[tuple[str, str], ...] = ()
+    flops: Callable[[At], int] | None = None
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()
     perf: Sequence[Perf] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
@@ -87,6 +88,15 @@ def words_of(query: Aval, key: Aval) -> tuple[int, int, int, int]:
     return b, h, n, (key.shape[2] + 3) // 4 * 4
 
 
+def _flops(at: At, products: tuple[int, int], first: int) -> int:
+    """Of that many products along the size of keys and of values, the query being input `first`; the half if each query
+    sees the keys before it only."""
+    query, key, value = at.ins[first : first + 3]
+    scores = math.prod((*query.shape[:3], key.shape[2]))
+    total = 2 * scores * (products[0] * query.shape[3] + products[1] * value.shape[3])
+    return total // 2 if at.attrs["is_causal"] else total
+
+
 MASK = t(1, 1, 5, 7, dtype="bool", fill="bool")
 ROWS = t(1, 1, 3, 3, dtype="bool", fill=((True, False, True), (False, False, False), (True, True, True)))
 BIAS = t(1, 2, 3, 3, fill=((0.5, -INF, 1.0), (-INF, -INF, -INF), (-2.0, 0.0, 3.0)))
@@ -151,6 +161,7 @@ register(
     vjp=_vjp,
     saves=("query", "key", "value", "attn_mask", "y", "lse", "state"),
     batch=_batch(7),
+    flops=lambda at: _flops(at, (1, 1), 0),
     samples=SAMPLES,
     errors=(
         Bad(ShapeError, "four axes", t(5, 4), t(7, 4), t(7, 4)),
@@ -319,6 +330,7 @@ register(
     vjp=_bwd_vjp,
     saves=("dy", "query", "key", "value", "attn_mask", "y", "lse", "state"),
     batch=_batch(12),
+    flops=lambda at: _flops(at, (3, 2), 1),
     perf=(
         Perf(
             *(GPT, GPT, GPT, GPT, None, t(16, 4, 64, 32), t(16, 4, 64)),

@@ -8,6 +8,7 @@ gradient of a convolution is a transposed convolution and the other way round, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
@@ -153,6 +154,7 @@ register(
     rule=_conv_rule("conv_nd"),
     vjp=_conv_vjp,
     saves=("input", "weight"),
+    flops=lambda at: 2 * at.out.size * prod(at.ins[1].shape[1:]),
     samples=(
         Sample(t(2, 3, 5, 4), t(4, 3, 3, 3), t(4), **_2),
         Sample(t(2, 3, 7), t(2, 3, 2), None, **_1 | dict(stride=(2,), padding=((2, -1),)), why_="after crops"),
@@ -215,6 +217,7 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
     rule=_weight_rule,
     vjp=_weight_vjp,
     saves=("input", "dy"),
+    flops=lambda at: 2 * at.ins[1].size * prod(at.outs[0].shape[1:]),
     samples=(
         Sample(t(2, 3, 5, 4), t(2, 4, 5, 4), kernel=(3, 3), **_2),
         Sample(t(3, 2, 8), t(3, 4, 3), kernel=(2,), **_1 | dict(stride=(3,), groups=2), why_="a row is left over"),

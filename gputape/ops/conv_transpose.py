@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from ..aval import Aval
@@ -68,6 +69,7 @@ input (N, C, *spatial), weight (C, out/groups, *kernel), bias (out,) or None, on
     vjp=_vjp,
     saves=("input", "weight"),
     batch=(0, None, None, 0),
+    flops=lambda at: 2 * at.ins[0].size * prod(at.ins[1].shape[1:]),
     samples=(
         Sample(t(2, 3, 4, 3), t(3, 2, 3, 2), t(2), stride=(2, 1), padding=((1, 0), (0, 1)), dilation=(1, 2), groups=1),
         Sample(t(2, 4, 3), t(4, 3, 2), None, stride=(3,), padding=((1, -2),), dilation=(1,), groups=2),

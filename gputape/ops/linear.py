@@ -70,6 +70,7 @@ register(
     vjp=_linear_vjp,
     saves=("input", "weight"),
     batch=(0, None, None, 0),
+    flops=lambda at: 2 * at.out.size * at.ins[1].shape[-1],
     samples=(
         Sample(t(5, 3), t(7, 3), t(7)),
         Sample(t(5, 3), t(7, 3), why_="no bias"),
@@ -142,6 +143,7 @@ register(
     rule=_linear_bwd_rule,
     vjp=_linear_bwd_vjp,
     saves=("dy", "input", "weight"),
+    flops=lambda at: sum(at.attrs["needs"][:2]) * 2 * at.ins[0].size * at.ins[2].shape[-1],
     samples=(
         Sample(t(5, 7), t(5, 3), t(7, 3)),
         Sample(t(7), t(3), t(7, 3)),

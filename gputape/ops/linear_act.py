@@ -107,6 +107,7 @@ register(
     vjp=_vjp,
     saves=("input", "weight", "bias", "y", "saved"),
     batch=(0, None, None, 0, 0, 0),
+    flops=lambda at: 2 * at.out.size * at.ins[1].shape[-1],
     samples=(
         Sample(X, W, B, R),
         Sample(X, W, B, activation="relu"),

@@ -84,6 +84,7 @@ register(
     rule=_mm_nd_rule,
     vjp=_mm_nd_vjp,
     saves=("input", "other"),
+    flops=lambda at: 2 * at.out.size * at.ins[0].shape[-1],
     samples=(
         Sample(t(5, 3), t(3, 7)),
         Sample(t(2, 5, 3), t(2, 3, 7)),
