@@ -2,6 +2,8 @@
 
 Queries are taken in tiles: the scores of one tile stay small, and a causal tile computes only the keys it may see.
 The query heads that share a key head are folded into the rows of one product: arrays are (B, G, H/G, L, ·) inside.
+Scores lie in memory with the keys outermost: maxima and sums over keys, and what is subtracted from all scores of a
+query, then run along whole vectors of queries, and no product needs the slow form A·Bᵀ of small matrices.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..ops.random import keep_factor as _keep_factor
 from .random import _kept, _row_buffers
-from .softmax import _top
 
 _SCORES = 2**20  # elements in the scores of one tile, but at least _ROWS queries
 _ROWS = 64
+_TOGETHER = 2**17  # elements in the scores of the samples that are taken together
 
 
 def _tile(query: Any, key: Any) -> int:
@@ -35,15 +37,51 @@ def _tiles(query: Any, key: Any, is_causal: bool) -> Iterator[tuple[slice, int]]
         yield slice(start, stop), min(s, stop) if is_causal else s
 
 
+def _pieces(query: Any, key: Any, is_causal: bool, apart: bool) -> Iterator[tuple[slice, slice, int]]:
+    """(samples, queries, number of keys they may see) of each piece: the samples of a tile together, or, if they may
+    be taken `apart`, as many as leave their scores in the second-level cache."""
+    b, h, _, _ = query.shape
+    for rows, keys in _tiles(query, key, is_causal):
+        each = h * (rows.stop - rows.start) * keys
+        size = max(1, min(b, _TOGETHER // max(each, 1))) if apart else b
+        for i in range(0, b, size):
+            yield slice(i, min(i + size, b)), rows, keys
+
+
 def _first(buffer: Any, *shape: int) -> Any:
     """The first elements of a flat buffer, in this shape."""
     return buffer[: math.prod(shape)].reshape(shape)
 
 
-def _fold(x: Any) -> Any:
-    """(B, G, R, n, k) as (B, G, R·n, k), for one product with a key head's matrix."""
+def _keys_outermost(buffer: Any, *shape: int) -> Any:
+    """The first elements of a flat buffer in this shape, whose last axis is the outermost in memory."""
+    made = _first(buffer, shape[-1], *shape[:-1])
+    return made.transpose((*range(1, len(shape)), 0))
+
+
+def _by_key(x: Any) -> Any:
+    """(B, G, R, n, keys), keys outermost in memory, as the matrices (B, G, keys, R·n)."""
+    b, g, r, n, keys = x.shape
+    return x.transpose((0, 1, 4, 2, 3)).reshape(b, g, keys, r * n)
+
+
+def _by_feature(buffer: Any, x: Any) -> Any:
+    """Where (B, G, R, n, k) goes with the rows innermost in memory, (B, G, k, R, n)."""
     b, g, r, n, k = x.shape
-    return x.reshape(b, g, r * n, k)
+    return _first(buffer, b, g, k, r, n)
+
+
+def _columns(x: Any) -> Any:
+    """(B, G, k, R, n) as the matrices (B, G, k, R·n)."""
+    b, g, k, r, n = x.shape
+    return x.reshape(b, g, k, r * n)
+
+
+def _rows_of(x: Any, columns: Any) -> Any:
+    """The rows of (B, G, R, n, k) as the matrices (B, G, R·n, k): itself where R is 1, else those of `columns`, which
+    holds them the other way round."""
+    b, g, r, n, k = x.shape
+    return x.reshape(b, g, n, k) if r == 1 else _columns(columns).swapaxes(-1, -2)
 
 
 def _split(query: Any, key: Any, *others: Any) -> list[Any]:
@@ -57,12 +95,10 @@ def _split(query: Any, key: Any, *others: Any) -> list[Any]:
 
 
 def _score_buffers(query: Aval, key: Aval, attn_mask: Aval | None, is_causal: bool) -> list[Aval]:
-    """Flat buffers: scores, scaled queries, bounds of masked scores, one number a row, ones."""
+    """Flat buffers: scores, scaled queries, masks laid out as the scores are, one number a row, ones."""
     b, h, _, e = query.shape
     s, size = key.shape[2], _tile(query, key)
-    bounds = size * s if is_causal else 0
-    if attn_mask is not None and attn_mask.dtype == "bool":
-        bounds = max(bounds, attn_mask.size)
+    bounds = max(size * s if is_causal else 0, 0 if attn_mask is None else attn_mask.size)
     stat = "float64" if query.dtype == "float64" else "float32"
     return [Aval((k,), stat) for k in (b * h * size * s, b * h * size * e, bounds, b * h * size, s)]
 
@@ -70,13 +106,13 @@ def _score_buffers(query: Aval, key: Aval, attn_mask: Aval | None, is_causal: bo
 def _scores(
     xp: Any, q: Any, key: Any, mask: Any, rows: slice, keys: int, is_causal: bool, scale: float, buffers: Any
 ) -> tuple[Any, Any]:
-    """Masked scores (B, G, R, rows, keys) of a tile, and its scaled queries."""
-    *lead, _, e = q.shape
-    count = rows.stop - rows.start
-    scaled = _first(buffers[1], *lead, count, e)
-    xp.multiply(q[..., rows, :], scale, out=scaled)
-    s = _first(buffers[0], *lead, count, keys)
-    xp.matmul(_fold(scaled), key[:, :, :keys].swapaxes(-1, -2), out=_fold(s))
+    """Masked scores (B, G, R, rows, keys) of a tile, and its scaled queries (B, G, E, R, rows)."""
+    *lead, _, _ = q.shape
+    part = q[..., rows, :]
+    scaled = _by_feature(buffers[1], part)
+    xp.multiply(part.transpose((0, 1, 4, 2, 3)), scale, out=scaled)
+    s = _keys_outermost(buffers[0], *lead, rows.stop - rows.start, keys)
+    xp.matmul(key[:, :, :keys], _columns(scaled), out=_by_key(s))
     if is_causal and keys > rows.start + 1:
         seen = xp.greater_equal(xp.arange(rows.start, rows.stop)[:, None], xp.arange(keys))
         _block(xp, s, seen, buffers[2])
@@ -85,7 +121,9 @@ def _scores(
         if mask.dtype == bool:
             _block(xp, s, part, buffers[2])
         else:
-            xp.add(s, part, out=s)
+            added = _keys_outermost(buffers[2], *part.shape)
+            xp.copyto(added, part, casting="same_kind")
+            xp.add(s, added, out=s)
     return s, scaled
 
 
@@ -95,9 +133,14 @@ def _tile_part(mask: Any, rows: slice, keys: int) -> Any:
     return part if mask.shape[4] == 1 else part[..., :keys]
 
 
+def _of(mask: Any, some: slice) -> Any:
+    """What of a mask, or its gradient, is for these samples."""
+    return mask if mask is None or len(mask) == 1 else mask[some]
+
+
 def _block(xp: Any, s: Any, seen: Any, buffer: Any) -> None:
     """-inf where `seen` is False: a minimum with ±inf, which costs a tenth of a choice."""
-    bound = _first(buffer, *seen.shape)
+    bound = _keys_outermost(buffer, *seen.shape)
     xp.subtract(seen, 0.5, out=bound, dtype=bound.dtype)
     xp.multiply(bound, xp.inf, out=bound)
     xp.minimum(s, bound, out=s)
@@ -147,7 +190,7 @@ def _forward_scratch(
     **rest: Any,
 ) -> list[Aval]:
     buffers = _score_buffers(query, key, attn_mask, is_causal)
-    return [*buffers, buffers[3], Aval(buffers[3].shape, "int64"), *_dropout_buffers(query, key, dropout_p)]
+    return [*buffers, buffers[3], *_dropout_buffers(query, key, dropout_p)]
 
 
 @_scratch(_forward_scratch)
@@ -167,33 +210,32 @@ def attention(
     offset: int,
     scratch: Any,
 ) -> None:
-    buffers, (tops, index), dropping = scratch[:5], scratch[5:7], scratch[7:]
+    buffers, tops, dropping = scratch[:5], scratch[5], scratch[6:]
     lowest = xp.finfo(lse.dtype).min
     if not key.shape[2]:
         y.fill(0)
         lse.fill(lowest)
         return
     q, y, lse, mask = _split(query, key, y, lse, attn_mask)
-    for rows, keys in _tiles(query, key, is_causal):
-        s, _ = _scores(xp, q, key, mask, rows, keys, is_causal, scale, buffers)
-        top = _first(tops, *s.shape[:-1], 1)
-        count = top.size
-        _top(xp, s.reshape(count, keys), index[:count], top)
+    for some, rows, keys in _pieces(query, key, is_causal, not dropping):
+        s, _ = _scores(xp, q[some], key[some], _of(mask, some), rows, keys, is_causal, scale, buffers)
+        top = _first(tops, *s.shape[:-1])
+        xp.maximum.reduce(s, axis=-1, out=top)
         xp.maximum(top, lowest, out=top)  # a row of -inf becomes zeros instead of NaN
-        xp.subtract(s, top, out=s)
+        xp.subtract(s, top[..., None], out=s)
         xp.exp(s, out=s)
         total = _sums(xp, s, buffers[4], buffers[3])
         xp.maximum(total, 1, out=total)  # at least exp(0), unless the row is all zeros
+        xp.divide(s, total, out=s)
         if dropping:
             kept = _kept_weights(xp, s, rows, q.shape[3], key.shape[2], state, offset, dropout_p, dropping)
             xp.multiply(s, kept, out=s)
-        part = y[..., rows, :]
-        xp.matmul(s, value[:, :, None, :keys], out=part)
-        xp.divide(part, total, out=part)
+        part = y[some][..., rows, :]
+        xp.matmul(s, value[some][:, :, None, :keys], out=part)
         if dropping:
             xp.multiply(part, _keep_factor(dropout_p), out=part)
         xp.log(total, out=total)
-        xp.add(top[..., 0], total[..., 0], out=lse[..., rows])
+        xp.add(top, total[..., 0], out=lse[some][..., rows])
 
 
 def _backward_scratch(
@@ -247,52 +289,59 @@ def attention_bwd(
                 out.fill(0)
         return
     q, y, lse, mask, dy, dq, dm = _split(query, key, y, lse, attn_mask, dy, dquery, dmask)
-    for rows, keys in _tiles(query, key, is_causal):
-        p, scaled = _scores(xp, q, key, mask, rows, keys, is_causal, scale, buffers)
-        xp.subtract(p, lse[..., rows, None], out=p)
+    factor = _keep_factor(dropout_p) if dropping else 1.0
+    for some, rows, keys in _pieces(query, key, is_causal, not dropping):
+        head, here, k, v = rows.start == 0, q[some][..., rows, :], key[some], value[some]
+        p, scaled = _scores(xp, q[some], k, _of(mask, some), rows, keys, is_causal, scale, buffers)
+        xp.subtract(p, lse[some][..., rows, None], out=p)
         xp.exp(p, out=p)
-        # lse loses log Σ where the scores are huge, so p is normalised again, by way of dy
+        # lse loses log Σ where the scores are huge, so p is normalised again
         total = _sums(xp, p, buffers[4], buffers[3])
         xp.maximum(total, 0.5 / keys, out=total)  # 0 where nothing may be attended; p is 0 there
-        g = _first(cotangents, *p.shape[:-1], dy.shape[-1])
-        xp.divide(dy[..., rows, :], total, out=g)
+        xp.divide(p, total, out=p)
+        g = dy[some][..., rows, :]
         inner = _first(inners, *p.shape[:-1])
-        xp.vecdot(g, y[..., rows, :], out=inner)
+        xp.vecdot(g, y[some][..., rows, :], out=inner)
+        columns = _by_feature(cotangents, g)
+        xp.copyto(columns, g.transpose((0, 1, 4, 2, 3)))
         weights = p
-        ds = _first(products, *p.shape)
+        ds = _keys_outermost(products, *p.shape)
         if dropping:
             kept = _kept_weights(xp, p, rows, q.shape[3], key.shape[2], state, offset, dropout_p, dropping)
             weights = xp.multiply(p, kept, out=ds)
-            xp.multiply(g, _keep_factor(dropout_p), out=g)
+            xp.multiply(weights, factor, out=weights)
         if dvalue is not None:
-            _add_product(xp, dvalue, _fold(weights), _fold(g), rows.start == 0, work)
+            _add_product(xp, dvalue[some], _by_key(weights), _rows_of(g, columns), head, work)
         if dquery is None and dkey is None and dmask is None:
             continue
-        xp.matmul(_fold(g), value[:, :, :keys].swapaxes(-1, -2), out=_fold(ds))
+        xp.matmul(v[:, :, :keys], _columns(columns), out=_by_key(ds))
         if dropping:
             xp.multiply(ds, kept, out=ds)
+            xp.multiply(ds, factor, out=ds)
         xp.subtract(ds, inner[..., None], out=ds)
         xp.multiply(ds, p, out=ds)
         if dquery is not None:
-            part = dq[..., rows, :]
-            xp.matmul(ds, key[:, :, None, :keys], out=part)
+            part = dq[some][..., rows, :]
+            xp.matmul(ds, k[:, :, None, :keys], out=part)
             xp.multiply(part, scale, out=part)
         if dkey is not None:
-            _add_product(xp, dkey, _fold(ds), _fold(scaled), rows.start == 0, work)
+            _add_product(xp, dkey[some], _by_key(ds), _rows_of(here, scaled), head, work)
         if dmask is not None:
-            part = _tile_part(dm, rows, keys)
+            part = _tile_part(_of(dm, some), rows, keys)
             over = tuple(i for i, n in enumerate(part.shape) if n == 1)
             xp.add(part, xp.add.reduce(ds, axis=over, keepdims=True), out=part)
+    if dkey is not None and q.shape[2] == 1:
+        xp.multiply(dkey, scale, out=dkey)  # of several heads the scaled queries were multiplied
 
 
 def _add_product(xp: Any, out: Any, a: Any, b: Any, is_first: bool, work: Any) -> None:
-    """Add aᵀ·b to the first rows of `out`, whose contents do not count if `is_first`."""
-    keys = a.shape[-1]
+    """Add a·b to the first rows of `out`, whose contents do not count if `is_first`."""
+    keys = a.shape[-2]
     top = out[:, :, :keys]
     if is_first:
         out[:, :, keys:].fill(0)
-        xp.matmul(a.swapaxes(-1, -2), b, out=top)
+        xp.matmul(a, b, out=top)
     else:
         part = _first(work, *top.shape)
-        xp.matmul(a.swapaxes(-1, -2), b, out=part)
+        xp.matmul(a, b, out=part)
         xp.add(top, part, out=top)
