@@ -7,11 +7,29 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import backend as _backend
+from .arrays import NP_DTYPE
 from .errors import CompileError
 from .hooks import Hooks
 from .node import Node, leaf_at, source_line
 from .recording import Recording
+from .registry import At
 from .variable import Cell, Var, check_place
+
+
+class _Unrun:
+    """Calls that compute nothing: outputs of the right kind, with nothing in them. A trace's values are read by nobody,
+    and the replay that follows computes them. (Kernels do run: that loads them.)"""
+
+    def __init__(self, backend: _backend.Backend) -> None:
+        self._backend = backend
+
+    def get(self, at: At) -> _backend.Call:
+        if at.op.view is not None:
+            return self._backend.call(at)
+        self._backend.body(at)  # raises where there is none
+        made = tuple([None if a is None else self._backend.xp.empty(a.shape, NP_DTYPE[a.dtype]) for a in at.outs])
+        return lambda arrays: made
 
 
 class Trace(Recording):
@@ -22,6 +40,8 @@ class Trace(Recording):
     def __init__(self, name: str) -> None:
         super().__init__(retain=True)
         self.name = name
+        if self.backend.family == "cpu" and _backend.WATCH.get() is None:
+            self._calls = _Unrun(self.backend)  # type: ignore[assignment]
         self.grad_enabled = False
         self.arguments: list[int] = []
         self.cells_read: dict[int, Cell] = {}  # id of a leaf → the cell it reads
