@@ -29,7 +29,8 @@ def calls_of(body: Callable[..., Any], arrays: Sequence[Any], **options: Any) ->
     if "scratch" in options:
         options = options | {"scratch": [_noted(a, calls) for a in options["scratch"]]}
     try:
-        body(_XP, *[None if a is None else _noted(a, calls) for a in arrays], **options)
+        with np.errstate(all="ignore"):
+            body(_XP, *[None if a is None else _noted(a, calls) for a in arrays], **options)
     except NotFlat:
         return None
     return calls
@@ -208,5 +209,4 @@ def _numbers(inputs: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     dtypes = {x.dtype for x in given if isinstance(x, np.ndarray | np.generic)}
     if kwargs or len(dtypes) != 1 or (dtype := dtypes.pop()).kind != "f":
         return given
-    with np.errstate(all="ignore"):
-        return [np.array(x, dtype) if type(x) in (int, float) else x for x in given]
+    return [np.array(x, dtype) if type(x) in (int, float) else x for x in given]

@@ -10,6 +10,7 @@ import pytest
 
 import gputape as gt
 from gputape import nn, optim
+from gputape.backend import backend
 from gputape.dispatch import updates
 from gputape.placement import pack
 from gputape.random import generator
@@ -217,6 +218,15 @@ def test_the_digits_mlp_step_is_one_flat_program_that_trains_like_eager_bit_for_
     assert len(step.plans) == 1
     kinds = {step.plan.record[i].op for i in step.plan.live}
     assert {"linear", "linear_bwd", "cross_entropy_index", "adam_update"} & kinds >= {"linear", "adam_update"}
+
+
+def test_recording_computes_nothing_on_the_cpu(monkeypatch):
+    ran, cpu = [], backend("cpu")
+    body = cpu.bodies["tanh"]
+    monkeypatch.setitem(cpu.bodies, "tanh", lambda xp, y, x: (ran.append(xp is np), body(xp, y, x)))
+    with gt.device("cpu"):
+        assert gt.compile(gt.tanh)(np.float32([0.5, -7])).tolist() == np.tanh(np.float32([0.5, -7])).tolist()
+    assert ran == [False]  # noted once, and replayed by its calls
 
 
 # --- what a plan depends on beside its arguments
