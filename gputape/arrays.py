@@ -176,6 +176,11 @@ def aval_of(array: Any) -> Aval:
     return found
 
 
+def is_array(x: Any) -> bool:
+    """Whether it is an array or a `Var`, and no plain number (NumPy's scalars are numbers)."""
+    return hasattr(x, "shape") and not isinstance(x, np.generic)
+
+
 def as_array(value: Any, dtype: str | None = None) -> Any:
     """An array of `value`: arrays (NumPy's, a device's, DLPack) as they are, Python floats as float32, integers as
     int64.

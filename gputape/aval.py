@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-from .errors import ArgumentError, DTypeError, ShapeError
+from .errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTS = ("uint8", "int8", "int16", "int32", "int64")
@@ -107,6 +107,17 @@ def need_float(op: str, **avals: Aval | None) -> None:
                 f"{op}: {name} is {a.dtype} of shape {a.shape}, but a floating-point array is needed. "
                 f'Cast it, for example with gt.cast({name}, "float32").'
             )
+
+
+def need_float_yet(op: str, **avals: Aval | None) -> None:
+    """`need_float` of an op that PyTorch has for integers, too: `UnsupportedError` for those."""
+    for name, a in avals.items():
+        if a is not None and a.dtype in INTS:
+            raise UnsupportedError(
+                f"{op}: {name} is {a.dtype} of shape {a.shape}, but only floating-point arrays are taken so far. Cast "
+                f'it, for example with gt.cast({name}, "float32").'
+            )
+    need_float(op, **avals)
 
 
 def need_same_dtype(op: str, **avals: Aval | None) -> None:

@@ -26,6 +26,7 @@ from .arrays import HOST, NARROW, NP_DTYPE, QUIET, Memory
 from .arrays import as_array as as_array
 from .arrays import asnumpy as asnumpy
 from .arrays import aval_of as aval_of
+from .arrays import is_array as is_array
 from .aval import Aval
 from .errors import ArgumentError, BackendError
 from .registry import At, get

@@ -157,11 +157,13 @@ def number_dtype(op: Op, number: Any, avals: list[Aval]) -> str:
 def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Callable[..., Any]:
     """A function with the card's signature that evaluates `target(op, inputs, values)`.
 
-    `first` is "self" for a method and "" for a function. `axis`/`keepdims` are accepted for `dim`/`keepdim`.
+    `first` is "self" for a method of a tape and "" for a function. `axis`/`keepdims` are accepted for `dim`/`keepdim`.
     """
     names = [p.name for p in op.params]
     inputs = [f"*{n[1:]}" if n.startswith("*") else n for n in op.inputs]
     aliases = [(a, b) for a, b in (("dim", "axis"), ("keepdim", "keepdims")) if a in op.attrs and b not in names]
+    if op.arrays is not None and not first:
+        aliases += [(a, b) for a, b in zip(op.arrays[0], get(op.arrays[1]).inputs[len(inputs) :]) if a != b]
     params = [p.replace(annotation=inspect.Parameter.empty) for p in op.params]
     absent = object()
     if aliases:  # so that a required `dim` may be given as `axis`
@@ -189,11 +191,16 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         x, twin = op.number
         rest = [n for n in inputs if n != x]
         lines.append(f"    if type({x}) in (int, float): return {target}(_get('{twin}'), {tup(rest)}, ({x},))")
+    if op.arrays is not None and not first:
+        options, other = op.arrays
+        lines += [f"    if {' or '.join(f'_is_array({x})' for x in options)}:"]
+        lines += [f"        return {target}(_get('{other}'), {tup([*inputs, *options])}, {tup(list(get(other).attrs))})"]
     usual = {f"_usual_{name}": p.default for p in op.params for name, _ in op.variants if name == p.name}
     for x, other in op.variants:
         lines.append(f"    if {x} is not _usual_{x}: return {target}(_get('{other}'), {tup(inputs)}, ({x},))")
     lines.append(f"    return {target}(_op, {tup(inputs)}, {tup(list(op.attrs))})")
     scope = scope | usual | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError, "_get": get}
+    scope["_is_array"] = _backend.is_array
     exec("\n".join(lines), scope)
     made = scope[op.name]
     made.__doc__ = op.doc

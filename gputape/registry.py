@@ -65,6 +65,9 @@ class Op:
         variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
             (and is not its default), `op` runs in the place of this one, with the same inputs and that option. (`add`
             with alpha; what costs nothing where it is left out.)
+        arrays: `(options, op)`: options that may be arrays, too: where `gt.<name>` or the method gets an array for one,
+            `op` runs in the place of this one, with these options behind the other inputs, under the names it has for
+            them. (`clamp` with a bound for each element, `max` of two arrays.)
         flops: `(at) -> FLOPs` of the matrix products that the op is. None if it is none.
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
@@ -96,6 +99,7 @@ class Op:
     number: tuple[str, str] | None = None
     precision: str | None = None
     variants: tuple[tuple[str, str], ...] = ()
+    arrays: tuple[tuple[str, ...], str] | None = None
     flops: Callable[[At], int] | None = None
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()
@@ -160,14 +164,11 @@ class Op:
         key = (avals, values, repr(values)) if values else avals
         try:
             found = self.memo.get(key)
-        except TypeError:  # a list among the attributes
+        except TypeError:  # a list among the attributes, or an array
+            self._refuse_arrays(values)
             values = tuple(map(_hashable, values))
             key = (avals, values, repr(values))
-            try:
-                found = self.memo.get(key)
-            except TypeError:
-                self._refuse_arrays(values)
-                raise
+            found = self.memo.get(key)
         if found is None:
             found = self._resolve(avals, values)
             if len(self.memo) >= 4096:  # shapes that never repeat must not pile up
@@ -176,8 +177,9 @@ class Op:
         return found.in_tf32() if self.precision == "narrow" and tf32_allowed() else found
 
     def _refuse_arrays(self, values: tuple[Any, ...]) -> None:
+        """Raise `ArgumentError` for an option with axes, or one on a recording, where it would be a constant."""
         for name, value in zip(self.attrs, values, strict=True):
-            if hasattr(value, "shape"):
+            if getattr(value, "shape", ()) != () or hasattr(value, "aval"):
                 raise ArgumentError(
                     f"{self.name}: {name} is an array of shape {value.shape}, but an option is a plain Python value. "
                     f"Pass a number, for example {name}=float(value)."
@@ -186,6 +188,7 @@ class Op:
     def _resolve(self, avals: tuple[Any, ...], values: tuple[Any, ...]) -> At:
         if None in avals:
             self._refuse_none(avals)
+        self._refuse_arrays(values)
         values = tuple(map(_plain, values))
         attrs = dict(zip(self.attrs, values, strict=True))
         casts = self._casts(avals)
@@ -312,7 +315,9 @@ def _plain(value: Any) -> Any:
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    return value.item() if hasattr(value, "shape") else value  # an array without axes
 
 
 def _names(signature: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def index_add(xp: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
 def _add_rows(xp: Any, y: Any, index: Any, rows: Any, alpha: float) -> None:
     """y[index] += alpha · rows, where equal indices add up."""
     if alpha != 1:
-        rows = rows * y.dtype.type(alpha)
+        rows = rows * xp.asarray(alpha).astype(y.dtype)
     if y.ndim == 1:
         _add_at(xp, y, index, rows)
         return

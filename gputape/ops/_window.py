@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, need_float, per_axis, window
+from ..aval import Aval, need_float_yet, per_axis, window
 from ..errors import ArgumentError, ShapeError
 
 Ints = tuple[int, ...]
@@ -107,11 +107,13 @@ def pooled(
     ceil_mode: bool = False,
 ) -> Aval:
     """The aval of a pool's result."""
-    need_float(op, input=input)
+    need_float_yet(op, input=input)
     n = len(kernel_size)
     sizes = spatial(op, input, n)
     windows = zip(sizes, kernel_size, stride, padding, dilation, strict=True)
     out = tuple(window(*w, ceil_mode) for w in windows)
+    if not input.shape[-n - 1]:
+        raise ShapeError(f"{op}: input {input.shape} has no channels. Only the batch axis may be empty.")
     if min(out) < 1 or min(sizes) < 1:
         raise ShapeError(
             f"{op}: a window of {kernel_size} with dilation {dilation} does not fit the input of {sizes} with padding "

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from ..aval import Aval, need_float, need_same_dtype
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..aval import Aval, need_float_yet, need_same_dtype
+from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints, Pairs, batched, count, one_per_axis, pairs, spatial, unbatched
@@ -44,7 +44,7 @@ def positive(op: str, name: str, value: Any) -> int:
 
 def check_arrays(op: str, input: Aval, weight: Aval, bias: Aval | None, out_channels: int) -> None:
     """Dtypes, and the length of the bias."""
-    need_float(op, input=input, weight=weight, bias=bias)
+    need_float_yet(op, input=input, weight=weight, bias=bias)
     need_same_dtype(op, input=input, weight=weight, bias=bias)
     if bias is not None and bias.shape != (out_channels,):
         raise ShapeError(
@@ -268,7 +268,7 @@ def _errors(n: int) -> tuple[Bad, ...]:
         Bad(ArgumentError, "Use stride 1", x, w, padding="same", stride=2),
         Bad(ArgumentError, "groups=0", x, w, groups=0),
         Bad(DTypeError, "different dtypes", x, t(4, 3, *(3,) * n, dtype="float64")),
-        Bad(DTypeError, "floating-point", t(2, 3, *(5,) * n, dtype="int64", fill="ones"), w),
+        Bad(UnsupportedError, "floating-point", t(2, 3, *(5,) * n, dtype="int64", fill="ones"), w),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aval import Aval, axis, broadcast_shapes, need_float
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..aval import Aval, axis, broadcast_shapes, need_float, need_float_yet
+from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .loss import check_number, check_reduction, check_same_shape, reduce
@@ -100,7 +100,7 @@ def _distance_rule(x1: Aval, x2: Aval, *, p: float, eps: float, keepdim: bool) -
     name = "pairwise_distance"
     check_number(name, "p", p)
     check_number(name, "eps", eps)
-    need_float(name, x1=x1)
+    need_float_yet(name, x1=x1)
     broadcast_shapes(name, x1.shape, x2.shape)
     return x1
 
@@ -145,7 +145,7 @@ register(
     ),
     errors=(
         Bad(ShapeError, "do not broadcast", t(5, 3), t(5, 4)),
-        Bad(DTypeError, "floating-point", INTS, INTS),
+        Bad(UnsupportedError, "floating-point", INTS, INTS),
         Bad(ArgumentError, "p=None", t(3), t(3), p=None),
     ),
     torch="torch.nn.functional.pairwise_distance",
@@ -226,7 +226,7 @@ def _cosine_loss_rule(input1: Aval, input2: Aval, target: Aval, *, margin: float
     name = "cosine_embedding_loss"
     check_reduction(name, reduction)
     check_number(name, "margin", margin)
-    need_float(name, input1=input1)
+    need_float_yet(name, input1=input1)
     check_same_shape(name, input1=input1, input2=input2)
     if input1.ndim not in (1, 2) or target.shape != input1.shape[:-1]:
         raise ShapeError(
@@ -279,7 +279,7 @@ register(
         Bad(ShapeError, r"target \(5, 1\).*\(N, D\)", t(5, 3), t(5, 3), t(5, 1)),
         Bad(ShapeError, r"target \(2, 5\).*\(N, D\)", t(2, 5, 3), t(2, 5, 3), t(2, 5)),
         Bad(ArgumentError, "reduction='avg'", t(5, 3), t(5, 3), t(5), reduction="avg"),
-        Bad(DTypeError, "floating-point", INTS, INTS, t(dtype="int64", fill="ones")),
+        Bad(UnsupportedError, "floating-point", INTS, INTS, t(dtype="int64", fill="ones")),
     ),
     torch="torch.nn.functional.cosine_embedding_loss",
 )
@@ -294,7 +294,7 @@ def _triplet_rule(
         check_number(name, option, value)
     if margin <= 0:
         raise ArgumentError(f"{name}: margin={margin!r} must be above 0. Use for example 1.0.")
-    need_float(name, anchor=anchor)
+    need_float_yet(name, anchor=anchor)
     check_same_shape(name, anchor=anchor, positive=positive, negative=negative)
     return anchor
 
@@ -350,7 +350,7 @@ register(
         Bad(ArgumentError, "margin=0", *_THREE, margin=0),
         Bad(ArgumentError, "p='2'", *_THREE, p="2"),
         Bad(ArgumentError, "reduction='avg'", *_THREE, reduction="avg"),
-        Bad(DTypeError, "floating-point", INTS, INTS, INTS),
+        Bad(UnsupportedError, "floating-point", INTS, INTS, INTS),
     ),
     torch="torch.nn.functional.triplet_margin_loss",
 )

@@ -139,6 +139,8 @@ def _einsum(F: Any, *operands: Any, equation: str) -> Any:
     for k, (other, there) in enumerate(found[1:], 2):
         keep = set(out).union(*(one for _, one in found[k:]))
         x, here = _pair(F, x, here, other, there, keep)
+    if len(operands) == 1 and len(here) > len(out) and not avals[0].is_float:
+        x = F.cast(x, "int64")  # as PyTorch, which keeps the dtype of several operands
     x, here = _summed(F, x, here, set(out))
     x = F.permute(x, tuple(here.index(c) for c in out))
     shape = tuple(sizes[c] for c in out)
@@ -211,6 +213,7 @@ register(
         Sample(t(2, 0), t(0, 3), equation="ij,jk->ik", why_="an empty sum is 0"),
         Sample(t(4, 6, layout="transposed"), t(6, 3, layout="strided"), equation="ab,bC->Ca"),
         Sample(t(5, 3, dtype="float64"), t(3, dtype="float64"), equation="ij,j"),
+        Sample(t(2, 3, dtype="int32", fill="ints", high=9), equation="ij->j", why_="a sum of integers"),
         Sample(t(2, 3, dtype="int64", fill="ints", low=-9, high=9), t(3, dtype="int64", fill="ints", high=9),
                equation="ij,j->i"),
     ),
@@ -253,17 +256,23 @@ def _tensordot_canon(a: Aval, b: Aval, *, dims: Any = 2) -> dict[str, Any]:
 def _tensordot_rule(a: Aval, b: Aval, *, dims: Any) -> Aval:
     need_same_dtype("tensordot", a=a, b=b)
     over_a, over_b = dims
-    if len(over_a) != len(over_b) or any(a.shape[i] != b.shape[j] for i, j in zip(over_a, over_b, strict=True)):
+    sizes = [{a.shape[i], b.shape[j]} for i, j in zip(over_a, over_b)]
+    if len(over_a) != len(over_b) or any(len(pair - {1}) > 1 for pair in sizes):
         raise ShapeError(
             f"tensordot: the axes {over_a} of a {a.shape} and {over_b} of b {b.shape} do not pair up. Make their sizes "
-            "equal, in order."
+            "equal, or one of them 1, in order."
         )
     rest = [n for k, n in enumerate(a.shape) if k not in over_a] + [n for k, n in enumerate(b.shape) if k not in over_b]
     return a.with_shape(tuple(rest))
 
 
 def _tensordot(F: Any, a: Any, b: Any, *, dims: Any) -> Any:
-    x, y, (over_a, over_b) = F.aval(a).shape, F.aval(b).shape, dims
+    over_a, over_b = dims
+    for i, j in zip(over_a, over_b, strict=True):  # one that broadcasts is paired with the sum of the other
+        n, m = F.aval(a).shape[i], F.aval(b).shape[j]
+        if n != m:
+            a, b = (F.sum(a, i, True, F.aval(a).dtype), b) if m == 1 else (a, F.sum(b, j, True, F.aval(b).dtype))
+    x, y = F.aval(a).shape, F.aval(b).shape
     free_a = tuple(k for k in range(len(x)) if k not in over_a)
     free_b = tuple(k for k in range(len(y)) if k not in over_b)
     m, n = tuple(x[k] for k in free_a), tuple(y[k] for k in free_b)
@@ -290,6 +299,7 @@ register(
         Sample(t(3, 4, 5), t(4, 3, 2), dims=([1, 0], [0, 1])),
         Sample(t(3, 4), t(5, 4), dims=((-1,), (-1,))),
         Sample(t(2, 3), t(2, 3), why_="all axes: a scalar"),
+        Sample(t(1, 3, 2), t(4, 1, 5), dims=((0, 1), (0, 1)), why_="axes of size 1 broadcast"),
         Sample(t(0, 3), t(3, 2), dims=1),
         Sample(t(4, 6, layout="transposed"), t(6, 3, layout="strided"), dims=1),
         Sample(t(2, 3, dtype="float64"), t(3, dtype="float64"), dims=1),

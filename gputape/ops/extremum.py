@@ -185,13 +185,14 @@ for _name, _plain, _which in _EXTREMA:
     )
     register(
         name=_name,
-        doc=f"""The {_which} element; NaN wins over numbers. As torch.{_name} of one array.
+        doc=f"""The {_which} element; NaN wins over numbers. As torch.{_name}.
 
         Without `dim`: one value; elements that tie share its gradient evenly. With an axis `dim`: (values, indices)
-        along it, the first index at a tie, and the gradient goes to that element. `{_name}imum` compares two arrays,
-        `{_plain}` reduces several axes.""",
+        along it, the first index at a tie, and the gradient goes to that element. With another array in the place of
+        `dim`: `{_name}imum` of the two. `{_plain}` reduces several axes.""",
         signature="input, dim=None, keepdim=False",
         inputs=("input",),
+        arrays=(("dim",), f"{_name}imum"),
         canon=_arg_canon(_name),
         rule=_max_rule(_name),
         compose=_max_compose(_name),

@@ -148,6 +148,17 @@ register(
         Sample(t(5, 3), ids(0, high=1), t(0, 3), dim=0),
         Sample(t(5, 0), ids(2, high=5), t(2, 0), dim=0),
         Sample(t(4, 2, dtype="int64", fill="ints", high=9), ids(5, high=4), ids(5, 2, high=9), dim=0),
+        *(
+            Sample(
+                t(*n, dtype="uint8", fill="ints", high=9),
+                ids(1, high=1),
+                t(*n, dtype="uint8", fill="ones"),
+                dim=0,
+                alpha=-1,
+                why_="wraps around",
+            )
+            for n in ((), (1, 2))
+        ),
         Sample(t(2, 2, fill=((0.0, 1.0),)), these(0), t(1, 2, fill=((float("nan"), 1.0),)), dim=0, grad_=False),
         Sample(t(6, 4, layout="transposed"), ids(3, high=4), t(6, 3, layout="transposed"), dim=1),
         Sample(t(5, 2, dtype="float64"), ids(7, high=5), t(7, 2, dtype="float64"), dim=0),

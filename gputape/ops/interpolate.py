@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aval import Aval, need_float
-from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from ..aval import Aval, need_float, need_float_yet
+from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints
@@ -173,7 +173,7 @@ def _canon(
 
 
 def _rule(input: Aval, *, size: Any, scale_factor: Any, mode: str, **rest: Any) -> Aval:
-    need_float("interpolate", input=input)
+    need_float_yet("interpolate", input=input)
     size = _resolved(input, size, scale_factor)
     if min(input.shape[2:]) < 1 or min(size) < (0 if mode == "area" else 1):
         raise ShapeError(f"interpolate: from {input.shape[2:]} to {size} is not possible. Sizes must be at least 1.")
@@ -256,7 +256,7 @@ An axis that keeps its size is left as it is.""",
         Bad(ShapeError, "at least 1", t(1, 1, 3), size=0),
         Bad(ShapeError, "at least 1", t(1, 1, 3), scale_factor=0.3),
         Bad(ShapeError, "at least 1", t(1, 1, 0), size=3),
-        Bad(DTypeError, "floating-point", t(1, 1, 3, dtype="int64", fill="ones"), size=2),
+        Bad(UnsupportedError, "floating-point", t(1, 1, 3, dtype="int64", fill="ones"), size=2),
     ),
     perf=(
         Perf(t(16, 64, 28, 28), scale_factor=2, name_="nearest ×2"),

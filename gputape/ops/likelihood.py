@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aval import Aval, need_float
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..aval import Aval, need_float, need_float_yet
+from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .loss import REDUCTIONS, check_number, check_pair, check_reduction, check_same_shape, reduce
@@ -84,6 +84,7 @@ register(
 def _poisson_rule(input: Aval, target: Aval, *, log_input: bool, full: bool, eps: float, reduction: str) -> Aval:
     check_reduction("poisson_nll_loss", reduction)
     check_number("poisson_nll_loss", "eps", eps)
+    need_float_yet("poisson_nll_loss", input=input)
     check_pair("poisson_nll_loss", input, target)
     return input
 
@@ -139,7 +140,7 @@ register(
         Bad(ShapeError, r"\(5, 1\), target \(5,\)", t(5, 1), t(5)),
         Bad(ArgumentError, "reduction='avg'", t(3), t(3), reduction="avg"),
         Bad(ArgumentError, "eps='a'", t(3), t(3), eps="a"),
-        Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3, dtype="int64", fill="ones")),
+        Bad(UnsupportedError, "floating-point", t(3, dtype="int64", fill="ones"), t(3, dtype="int64", fill="ones")),
     ),
     torch="torch.nn.functional.poisson_nll_loss",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ..aval import Aval, need_float, need_same_dtype
+from ..aval import Aval, need_float_yet, need_same_dtype
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
@@ -23,7 +23,7 @@ def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
             "Give input (…, in_features) and weight (out_features, in_features)."
         )
     need_same_dtype("linear", input=input, weight=weight, bias=bias)
-    need_float("linear", input=input)
+    need_float_yet("linear", input=input)
     n, k = weight.shape
     if input.shape[-1] != k:
         raise ShapeError(
@@ -93,7 +93,7 @@ register(
         Bad(ShapeError, "do not fit", t(5, 3), t(2, 7, 3)),
         Bad(UnsupportedError, "one axis", t(5, 3), t(3)),
         Bad(DTypeError, "different dtypes", t(5, 3), t(7, 3, dtype="float64")),
-        Bad(DTypeError, "floating-point", t(5, 3, dtype="int64", fill="ones"), t(7, 3, dtype="int64", fill="ones")),
+        Bad(UnsupportedError, "floating-point", *[t(5, 3, dtype="int64", fill="ones")] * 2),
     ),
     perf=(
         *(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, need_float
-from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..aval import Aval, need_float, need_float_yet
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .cross_entropy import check_labels
@@ -122,7 +122,7 @@ def _ranking_rule(input1: Aval, input2: Aval, target: Aval, *, margin: float, re
     name = "margin_ranking_loss"
     check_reduction(name, reduction)
     check_number(name, "margin", margin)
-    need_float(name, input1=input1)
+    need_float_yet(name, input1=input1)
     check_same_shape(name, input1=input1, input2=input2, target=target)
     return input1
 
@@ -159,7 +159,7 @@ register(
         Bad(ShapeError, r"input1 has shape \(5,\), input2 \(1,\)", t(5), t(1), t(5)),
         Bad(ArgumentError, "reduction='avg'", t(3), t(3), t(3), reduction="avg"),
         Bad(ArgumentError, "margin=None", t(3), t(3), t(3), margin=None),
-        Bad(DTypeError, "floating-point", INTS, INTS, INTS),
+        Bad(UnsupportedError, "floating-point", INTS, INTS, INTS),
     ),
     torch="torch.nn.functional.margin_ranking_loss",
 )
@@ -172,12 +172,12 @@ NO_LABEL = -(2**63)  # an ignore_index that ignores no label
 
 def _check_matrix(name: str, input: Aval) -> None:
     need_float(name, input=input)
-    if input.ndim not in (1, 2) or not input.shape[-1]:
+    if input.ndim > 2 or 0 in input.shape[-1:]:
         raise ShapeError(f"{name}: the input has shape {input.shape}, but (N, C) or (C,) with C > 0 is needed.")
 
 
 def _rows(F: Any, x: Any) -> Any:
-    """(N, C) of an (N, C) or (C,) array."""
+    """(N, C) of an (N, C), (C,) or () array."""
     a = F.aval(x)
     return x if a.ndim == 2 else F.reshape(x, (1, a.size))
 
@@ -188,7 +188,7 @@ def _above_zero(F: Any, x: Any, among: Any) -> Any:
 
 
 def _reduced_rows(F: Any, input: Any, loss: Any, reduction: str) -> Any:
-    return F.reshape(loss, ()) if reduction == "none" and F.aval(input).ndim == 1 else reduce(F, loss, reduction)
+    return F.reshape(loss, ()) if reduction == "none" and F.aval(input).ndim < 2 else reduce(F, loss, reduction)
 
 
 def _multi_margin_rule(
@@ -200,10 +200,11 @@ def _multi_margin_rule(
     if isinstance(p, bool) or p not in (1, 2):
         raise ArgumentError(f"{name}: p={p!r} is not supported. Use 1 or 2.")
     _check_matrix(name, input)
-    check_labels(name, input, target)
+    one = input.ndim < 2 and target.shape in ((), (1,))
+    check_labels(name, input.with_shape(input.shape or (1,)), target.with_shape(()) if one else target)
     if weight is not None:
         need_float(name, weight=weight)
-        if weight.shape != input.shape[-1:]:
+        if weight.shape != (input.shape[-1:] or (1,)):
             raise ShapeError(f"{name}: weight has shape {weight.shape}. Give one factor per class: {input.shape[-1:]}.")
     return input
 
@@ -241,6 +242,8 @@ register(
         Sample(t(4, 3), _LABELS, t(3), p=2, reduction="none", why_="a gradient to the weight"),
         Sample(t(3), t(dtype="int64", fill="ones"), reduction="none", why_="one sample without a batch axis"),
         Sample(t(3), t(dtype="int64", fill="ones"), t(3)),
+        Sample(t(3), t(1, dtype="int64", fill="ones"), why_="one sample, its label with an axis"),
+        Sample(t(), t(dtype="int64", fill="zeros"), why_="one score: 0"),
         Sample(t(4, 1), t(4, dtype="int64", fill="zeros"), why_="one class: 0"),
         Sample(t(2, 3, fill=((2.0, 1.0, 3.0),)), t(2, dtype="int64", fill="zeros"), grad_=False, why_="the kink"),
         Sample(t(2, 3, fill=((0.0, NAN, 1.0),)), t(2, dtype="int64", fill=(0, 1)), grad_=False),
@@ -305,6 +308,7 @@ register(
         ),
         Sample(t(4), t(4, dtype="int64", fill=(2, 1, -1, 0)), reduction="none", why_="one sample without a batch axis"),
         Sample(t(4), t(4, dtype="int64", fill=(2, 1, -1, 0)), reduction="sum"),
+        Sample(t(), t(dtype="int64", fill="zeros"), why_="one score: 0"),
         Sample(t(2, 3, fill=(2.0, 1.0, 3.0)), t(2, 3, dtype="int64", fill=(0, -1, -1)), grad_=False, why_="the kink"),
         Sample(t(1, 3, fill=(0.0, NAN, 1.0)), t(1, 3, dtype="int64", fill=(0, -1, -1)), grad_=False),
         Sample(t(2, 3, layout="transposed"), t(2, 3, dtype="int64", fill=(1, -1, 0), layout="strided")),

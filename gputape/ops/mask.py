@@ -43,9 +43,11 @@ def _masked_fill_vjp(F: Any, at: At, dy: Any, mask: Any) -> Any:
 
 register(
     name="masked_fill",
-    doc="input, with `value` where the boolean `mask` is True; they broadcast. As torch.masked_fill.",
+    doc="input, with `value`, a number or an array without axes, where the boolean `mask` is True; input and mask "
+    "broadcast. As torch.masked_fill.",
     signature="input, mask, value",
     inputs=("input", "mask"),
+    arrays=(("value",), "masked_fill_with"),
     rule=_masked_fill_rule,
     vjp=_masked_fill_vjp,
     saves=("mask",),
@@ -71,6 +73,41 @@ register(
         Bad(ArgumentError, "does not fit uint8", t(3, dtype="uint8"), t(3, dtype="bool", fill="bool"), value=256),
     ),
     perf=(Perf(t(16, 4, 64, 64), t(64, 64, dtype="bool", fill="bool"), value=float("-inf"), name_="gpt causal mask"),),
+    torch="torch.masked_fill",
+)
+
+
+def _fill_with_rule(input: Aval, mask: Aval, value: Aval) -> Aval:
+    if value.ndim:
+        raise ShapeError(f"masked_fill: value has shape {value.shape}, but one number is needed. Use gt.where.")
+    if category(value.dtype) > category(input.dtype):
+        raise DTypeError(f"masked_fill: value is {value.dtype}, input {input.dtype}. Cast one with gt.cast.")
+    return _masked_fill_rule(input, mask, value=0)
+
+
+register(
+    name="masked_fill_with",
+    doc="masked_fill with an array without axes as the value.",
+    signature="input, mask, value",
+    inputs=("input", "mask", "value"),
+    rule=_fill_with_rule,
+    compose=lambda F, input, mask, value: F.where(mask, F.cast(value, F.aval(input).dtype), input),
+    batch="pointwise",
+    public=False,
+    samples=(
+        Sample(t(5, 3), t(5, 3, dtype="bool", fill="bool"), t()),
+        Sample(t(3), t(2, 1, dtype="bool", fill="bool"), t(), why_="both sides broadcast"),
+        Sample(t(), t(dtype="bool", fill="ones"), t(dtype="int64", fill="ones")),
+        Sample(t(0, 3), t(3, dtype="bool", fill="bool"), t()),
+        Sample(t(7, dtype="float64"), t(7, dtype="bool", fill="bool"), t(), why_="cast to the input's dtype"),
+        Sample(t(5, dtype="int32", fill="ones"), t(5, dtype="bool", fill="bool"), t(dtype="int64", fill="zeros")),
+        Sample(t(4, 6, layout="transposed"), t(4, 6, dtype="bool", fill="bool", layout="strided"), t(dtype="float64")),
+    ),
+    errors=(
+        Bad(ShapeError, "masked_fill: value has shape", t(3), t(3, dtype="bool", fill="bool"), t(1)),
+        Bad(DTypeError, "masked_fill: value is float32", t(3, dtype="int64"), t(3, dtype="bool", fill="bool"), t()),
+        Bad(DTypeError, "bool is needed", t(3), t(3), t()),
+    ),
     torch="torch.masked_fill",
 )
 

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ..aval import Aval
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints, batched, pool_options, pooled, unbatched
@@ -183,7 +183,7 @@ def pool_errors(n: int) -> tuple[Bad, ...]:
         Bad(ArgumentError, "kernel_size=0", x, kernel_size=0),
         Bad(ArgumentError, "one per spatial axis", x, kernel_size=(2,) * (n + 1)),
         Bad(ArgumentError, "True or False", x, kernel_size=2, ceil_mode=2),
-        Bad(DTypeError, "floating-point", t(2, 3, *(4,) * n, dtype="int64", fill="ones"), kernel_size=2),
+        Bad(UnsupportedError, "floating-point", t(2, 3, *(4,) * n, dtype="int64", fill="ones"), kernel_size=2),
     )
 
 

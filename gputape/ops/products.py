@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, broadcast_shapes, need_float, need_same_dtype
+from ..aval import Aval, broadcast_shapes, need_same_dtype
 from ..errors import DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .matmul import product_aval
+from .mixing import scaled, whole_for_integers
 
 
 def _exact(name: str, ndim: int, what: str) -> Any:
@@ -102,7 +103,6 @@ def _addmm_rule(input: Aval, mat1: Aval, mat2: Aval, *, beta: float, alpha: floa
         raise ShapeError(
             f"addmm: mat1 and mat2 must be matrices, got {mat1.shape} and {mat2.shape}. Use matmul and add."
         )
-    need_float("addmm", input=input)
     need_same_dtype("addmm", input=input, mat1=mat1, mat2=mat2)
     y = product_aval("addmm", mat1, mat2, ("mat1", "mat2"))
     if broadcast_shapes("addmm", input.shape, y.shape) != y.shape:
@@ -110,13 +110,23 @@ def _addmm_rule(input: Aval, mat1: Aval, mat2: Aval, *, beta: float, alpha: floa
     return y
 
 
+def factors_canon(op: str) -> Any:
+    """beta and alpha as numbers, whole ones for integers."""
+
+    def canon(input: Aval, *factors: Aval, beta: Any = 1, alpha: Any = 1) -> dict[str, Any]:
+        return {name: whole_for_integers(op, name, c, input) for name, c in (("beta", beta), ("alpha", alpha))}
+
+    return canon
+
+
+def sum_with(F: Any, input: Any, product: Any, beta: float, alpha: float) -> Any:
+    """beta · input + alpha · product; the input is ignored where beta is 0, NaN included, as in PyTorch."""
+    product = scaled(F, product, alpha)
+    return product if beta == 0 else F.add(scaled(F, input, beta), product)
+
+
 def addmm_compose(F: Any, input: Any, mat1: Any, mat2: Any, *, beta: float, alpha: float) -> Any:
-    product = F.mm_nd(mat1, mat2)
-    if alpha != 1:
-        product = F.scale(product, alpha)
-    if beta == 0:  # torch ignores the input then, NaN included
-        return product
-    return F.add(input if beta == 1 else F.scale(input, beta), product)
+    return sum_with(F, input, F.mm_nd(mat1, mat2), beta, alpha)
 
 
 register(
@@ -125,6 +135,7 @@ register(
     signature="input, mat1, mat2, *, beta=1, alpha=1",
     precision="narrow",
     inputs=("input", "mat1", "mat2"),
+    canon=factors_canon("addmm"),
     rule=_addmm_rule,
     compose=addmm_compose,
     samples=(
@@ -134,12 +145,14 @@ register(
         Sample(t(2, fill=(float("nan"),)), t(1, 3), t(3, 2), beta=0, grad_=False, why_="the input is ignored"),
         Sample(t(4, 6, layout="transposed"), t(4, 3, layout="strided"), t(3, 6, layout="transposed")),
         Sample(t(2, dtype="float64"), t(5, 3, dtype="float64"), t(3, 2, dtype="float64"), alpha=0.1),
+        Sample(*(t(*n, dtype="int64", fill="ints", low=-9, high=9) for n in ((2,), (5, 3), (3, 2))), beta=2, alpha=-1),
     ),
     errors=(
         Bad(ShapeError, "inner sizes 3 and 4", t(7), t(5, 3), t(4, 7)),
         Bad(ShapeError, "does not broadcast to", t(2, 5, 7), t(5, 3), t(3, 7)),
         Bad(ShapeError, "must be matrices", t(7), t(2, 5, 3), t(3, 7)),
         Bad(DTypeError, "different dtypes", t(7), t(5, 3), t(3, 7, dtype="float64")),
+        Bad(DTypeError, "addmm: beta=0.5 is no integer", *[t(2, 2, dtype="int64", fill="ones")] * 3, beta=0.5),
     ),
     torch="torch.addmm",
 )

@@ -190,8 +190,12 @@ def var_canon(name: str) -> Any:
     def canon(
         input: Aval, *, dim: Any = None, correction: Any = 1, keepdim: Any = False, unbiased: Any = None
     ) -> dict[str, Any]:
+        if isinstance(dim, bool):  # torch.var(x, False): the second argument there is `unbiased`
+            dim, unbiased = None, dim
         if unbiased is not None:
             correction = int(bool(unbiased))
+        elif correction is None:
+            correction = 1
         elif isinstance(correction, bool):  # torch.var(x, 1, False): the third argument there is `unbiased`
             correction = int(correction)
         correction = plain_number(name, "correction", correction)
@@ -226,6 +230,7 @@ VAR_SAMPLES = (
     Sample(t(37, 41), dim=1),
     Sample(t(37, 41), dim=0, correction=0),
     Sample(t(5, 3), dim=1, unbiased=False),
+    Sample(t(5, 3), dim=None, correction=None),
     Sample(t(5, 3), dim=0, correction=2.5, keepdim=True),
     Sample(t(5, 1), dim=1, grad_=False, why_="one element: NaN"),
     Sample(t(), grad_=False, why_="one element: NaN"),

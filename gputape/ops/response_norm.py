@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..aval import Aval, need_float
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..aval import Aval, need_float_yet
+from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .loss import check_number
@@ -15,7 +15,7 @@ NAME = "local_response_norm"
 
 
 def _rule(input: Aval, *, size: int, alpha: float, beta: float, k: float) -> Aval:
-    need_float(NAME, input=input)
+    need_float_yet(NAME, input=input)
     for option, value in (("alpha", alpha), ("beta", beta), ("k", k)):
         check_number(NAME, option, value)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -61,7 +61,7 @@ register(
         Bad(ShapeError, r"\(N, C, …\)", t(5, 3), size=2),
         Bad(ArgumentError, "size=0", t(2, 5, 3), size=0),
         Bad(ArgumentError, "alpha=None", t(2, 5, 3), size=2, alpha=None),
-        Bad(DTypeError, "floating-point", t(2, 5, 3, dtype="int64", fill="ones"), size=2),
+        Bad(UnsupportedError, "floating-point", t(2, 5, 3, dtype="int64", fill="ones"), size=2),
     ),
     torch="torch.nn.functional.local_response_norm",
 )

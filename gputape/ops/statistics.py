@@ -33,7 +33,8 @@ def _norm(F: Any, input: Any, p: float, dim: tuple[int, ...], keepdim: bool) -> 
         return (F.amax if p > 0 else F.amin)(size, dim, keepdim)
     dtype = F.aval(input).dtype
     if p == 0:
-        return F.sum(F.cast(F.ne(input, F.const(0, dtype)), dtype), dim, keepdim)
+        nan = F.ne(input, input)
+        return F.sum(F.square(F.sign(F.where(nan, F.const(1, dtype), input))), dim, keepdim)  # its gradient is 0
     powers = _guarded(F, size, lambda x: F.pow(x, F.const(p, dtype)), 0.0 if p > 0 else INF)
     return _guarded(F, F.sum(powers, dim, keepdim), lambda x: F.pow(x, F.const(1 / p, dtype)), 0.0 if p > 0 else INF)
 

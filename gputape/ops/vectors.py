@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, broadcast_shapes, need_float, need_same_dtype
+from ..aval import Aval, broadcast_shapes, need_float_yet, need_same_dtype
 from ..errors import DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
 from .matmul import product_aval, rows_of
 from .pointwise import NAN
-from .products import addmm_compose
+from .products import addmm_compose, factors_canon
 
 _DOUBLE: dict[str, Any] = {"dtype": "float64"}
 _INT: dict[str, Any] = {"dtype": "int64", "fill": "ints", "low": -9, "high": 9}
@@ -104,7 +104,6 @@ def _baddbmm_rule(input: Aval, batch1: Aval, batch2: Aval, *, beta: float, alpha
             f"baddbmm: batch1 {batch1.shape} and batch2 {batch2.shape} must be equally many matrices. Use matmul and "
             "add for others."
         )
-    need_float("baddbmm", input=input)
     need_same_dtype("baddbmm", input=input, batch1=batch1, batch2=batch2)
     y = product_aval("baddbmm", batch1, batch2, ("batch1", "batch2"))
     if broadcast_shapes("baddbmm", input.shape, y.shape) != y.shape:
@@ -118,6 +117,7 @@ register(
     signature="input, batch1, batch2, *, beta=1, alpha=1",
     precision="narrow",
     inputs=("input", "batch1", "batch2"),
+    canon=factors_canon("baddbmm"),
     rule=_baddbmm_rule,
     compose=addmm_compose,
     samples=(
@@ -127,6 +127,7 @@ register(
         Sample(t(2, fill=NAN), t(1, 1, 3), t(1, 3, 2), beta=0, grad_=False, why_="the input is ignored"),
         Sample(t(4, 6, layout="transposed"), t(2, 4, 3, layout="strided"), t(2, 3, 6, layout="transposed")),
         Sample(t(2, **_DOUBLE), t(2, 5, 3, **_DOUBLE), t(2, 3, 2, **_DOUBLE), alpha=0.1),
+        Sample(*(t(*n, dtype="int64", fill="ints", high=9) for n in ((2,), (2, 5, 3), (2, 3, 2))), beta=2, alpha=3),
     ),
     errors=(
         Bad(ShapeError, "equally many", t(7), t(2, 5, 3), t(3, 3, 7)),
@@ -141,7 +142,7 @@ register(
 
 
 def _bilinear_rule(input1: Aval, input2: Aval, weight: Aval, bias: Aval | None) -> Aval:
-    need_float("bilinear", input1=input1)
+    need_float_yet("bilinear", input1=input1)
     need_same_dtype("bilinear", input1=input1, input2=input2, weight=weight, bias=bias)
     if weight.ndim != 3 or not input1.ndim or not input2.ndim or input1.shape[:-1] != input2.shape[:-1]:
         raise ShapeError(
