@@ -55,4 +55,4 @@ def __dir__() -> list[str]:
 
 var = _FUNCTIONS["var"]  # the variance, not the module that recordings live in
 trace = _FUNCTIONS["trace"]  # the sum of a diagonal, not the module of compiled steps
-from .stateful import batch_norm  # noqa: E402 - takes the place of the pure op of that name
+from .stateful import batch_norm, instance_norm  # noqa: E402 - in the place of the pure ops of these names

@@ -190,11 +190,12 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
     if op.number is not None and not first:  # handles of a tape are integers, so only where arrays are meant
         x, twin = op.number
         rest = [n for n in inputs if n != x]
-        lines.append(f"    if type({x}) in (int, float): return {target}(_get('{twin}'), {tup(rest)}, ({x},))")
+        call = f"{target}(_get('{twin}'), {tup(rest)}, {tup(list(get(twin).attrs))})"
+        lines.append(f"    if type({x}) in (int, float): return {call}")
     if op.arrays is not None and not first:
         options, other = op.arrays
-        lines += [f"    if {' or '.join(f'_is_array({x})' for x in options)}:"]
-        lines += [f"        return {target}(_get('{other}'), {tup([*inputs, *options])}, {tup(list(get(other).attrs))})"]
+        call = f"{target}(_get('{other}'), {tup([*inputs, *options])}, {tup(list(get(other).attrs))})"
+        lines.append(f"    if {' or '.join(f'_is_array({x})' for x in options)}: return {call}")
     usual = {f"_usual_{name}": p.default for p in op.params for name, _ in op.variants if name == p.name}
     for x, other in op.variants:
         lines.append(f"    if {x} is not _usual_{x}: return {target}(_get('{other}'), {tup(inputs)}, ({x},))")

@@ -58,7 +58,8 @@ class Op:
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable; a function of the attributes if that depends.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
-            its place, with the number as its attribute of that name. (`x ** 2` is a square, not a general power.)
+            its place, with the number as its attribute of that name beside others that it has. (`x ** 2` is a square,
+            not a general power.)
         precision: what becomes of its floating-point inputs inside `gt.precision`, when users call it: "narrow" casts
             them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses). None leaves them,
             but for 16-bit ones beside float32 ones, which become float32 too.

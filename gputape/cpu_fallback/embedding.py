@@ -7,7 +7,7 @@ from typing import Any
 from .index import _check_range
 
 
-def embedding(xp: Any, y: Any, input: Any, weight: Any, *, padding_idx: int | None) -> None:
+def embedding(xp: Any, y: Any, input: Any, weight: Any, **of_gradients: Any) -> None:
     _check_range(xp, "embedding", input, len(weight))
     if y.size:
         xp.take(weight, input, axis=0, out=y, mode="clip")

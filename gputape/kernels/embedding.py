@@ -11,7 +11,7 @@ from .launch import Variant, launch, triton
 from .tiles import cdiv
 
 
-def embedding(rt: Any, y: Any, input: Any, weight: Any, *, padding_idx: int | None) -> None:
+def embedding(rt: Any, y: Any, input: Any, weight: Any, **of_gradients: Any) -> None:
     rt.check_range("embedding", input, len(weight))
     select(rt, y, weight, input, 1, len(weight), weight.shape[1])
 

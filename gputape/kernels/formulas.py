@@ -157,6 +157,7 @@ FUNCTIONS = {
     "sin": _real("tl.sin({0})"),
     "cos": _real("tl.cos({0})"),
     "erf": _real("tl.erf({0})"),
+    "erfc": _real("fn.erfc({0})"),
     "safe_log": Formula("tl.log(fn.softplus({0}) + {c[0]})"),
     "log2": _real("tl.log2({0})"),
     "log10": _real("tl.log({0}) * 0.4342944819032518"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..dispatch import call
 from ..errors import ArgumentError, UnsupportedError
+from ..ops.embedding import refuse_renorm
 from ..remat import checkpoint
 from . import init
 from .module import Module, Parameter, whole, zeros
@@ -72,9 +73,22 @@ class Bilinear(Module):
 
 
 class Embedding(Module):
-    """Rows of weight (num_embeddings, embedding_dim) by index. `padding_idx` names a row that gets no gradient."""
+    """Rows of weight (num_embeddings, embedding_dim) by index. `padding_idx` names a row that gets no gradient.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+    max_norm and sparse are refused, as in `gt.embedding`.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        max_norm: float | None = None,
+        norm_type: float = 2.0,
+        scale_grad_by_freq: bool = False,
+        sparse: bool = False,
+    ) -> None:
+        refuse_renorm("Embedding", max_norm, sparse)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ArgumentError(
                 f"Embedding: padding_idx={padding_idx} is outside the {num_embeddings} rows. "
@@ -82,6 +96,7 @@ class Embedding(Module):
             )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.scale_grad_by_freq = scale_grad_by_freq
         self.weight = Parameter(zeros(num_embeddings, embedding_dim))
         self.reset_parameters()
 
@@ -94,7 +109,9 @@ class Embedding(Module):
             self.weight.assign(weight)
 
     def forward(self, input: Any) -> Any:
-        return call("embedding", input, self.weight, padding_idx=self.padding_idx)
+        return call(
+            "embedding", input, self.weight, padding_idx=self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq
+        )
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

@@ -10,6 +10,7 @@ import numpy as np
 from ..backend import as_array
 from ..dispatch import call, updates
 from ..errors import ArgumentError, ShapeError
+from ..stateful import instance_norm
 from . import init
 from .module import Buffer, Module, Parameter, whole, zeros
 
@@ -104,22 +105,13 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
-class _BatchNorm(Module):
-    """(x - mean) / √(var + eps) per channel over batch and space, times weight plus bias.
-
-    In training the statistics of the batch are used and the running ones move towards them by `momentum` (None: they
-    become the average of all batches); in inference the running ones are used. As torch.nn.
-    """
+class _Statistics(Module):
+    """What modules with running statistics per channel share."""
 
     ndims: tuple[int, ...] = ()
 
     def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool
     ) -> None:
         num_features = whole(type(self).__name__, "num_features", num_features, 1)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
@@ -143,6 +135,27 @@ class _BatchNorm(Module):
         if self.weight is not None:
             init.ones_(self.weight)
             init.zeros_(self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
+
+
+class _BatchNorm(_Statistics):
+    """(x - mean) / √(var + eps) per channel over batch and space, times weight plus bias.
+
+    In training the statistics of the batch are used and the running ones move towards them by `momentum` (None: they
+    become the average of all batches); in inference the running ones are used. As torch.nn.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
 
     def forward(self, input: Any) -> Any:
         input = input if hasattr(input, "shape") else as_array(input)
@@ -180,9 +193,6 @@ class _BatchNorm(Module):
             cell.assign(F.add(cell, step))
         self.num_batches_tracked.assign(seen)
 
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"
-
 
 class BatchNorm1d(_BatchNorm):
     ndims = (2, 3)
@@ -193,4 +203,49 @@ class BatchNorm2d(_BatchNorm):
 
 
 class BatchNorm3d(_BatchNorm):
+    ndims = (5,)
+
+
+class _InstanceNorm(_Statistics):
+    """(x - mean) / √(var + eps) per channel of each sample over its space, times weight plus bias.
+
+    With `track_running_stats` the running statistics move in training towards the mean of the samples' by `momentum`,
+    and are used in inference. With or without a batch axis. As torch.nn.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+
+    def forward(self, input: Any) -> Any:
+        input = input if hasattr(input, "shape") else as_array(input)
+        lone = len(input.shape) + 1 in self.ndims
+        channels = input.shape[0 if lone else 1 : 1 if lone else 2]
+        if len(input.shape) + lone not in self.ndims or (self.weight is not None and channels != (self.num_features,)):
+            raise ShapeError(
+                f"{type(self).__name__}: the input has shape {input.shape}. Give it {self.ndims[0]} axes, "
+                f"(N, {self.num_features}, …), or leave N out."
+            )
+        x = call("unsqueeze", input, 0) if lone else input
+        stats = (self.running_mean, self.running_var)
+        own = self.training or self.running_mean is None
+        y = instance_norm(x, *stats, self.weight, self.bias, own, self.momentum, self.eps)
+        return call("squeeze", y, 0) if lone else y
+
+
+class InstanceNorm1d(_InstanceNorm):
+    ndims = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    ndims = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm):
     ndims = (5,)

@@ -180,3 +180,29 @@ class LPPool2d(_LPPool):
 
 class LPPool3d(_LPPool):
     op = "lp_pool3d"
+
+
+class _MaxUnpool(Module):
+    op = ""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
+        self.padding = padding
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Any:
+        return call(self.op, input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    op = "max_unpool1d"
+
+
+class MaxUnpool2d(_MaxUnpool):
+    op = "max_unpool2d"
+
+
+class MaxUnpool3d(_MaxUnpool):
+    op = "max_unpool3d"

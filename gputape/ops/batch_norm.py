@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
-from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .norm import Axes, add_up, as_aval, as_shape, backward_of_backward, gradient_avals, statistics_dtype
@@ -345,11 +345,9 @@ def _instance_norm_rule(
     stats = {"running_mean": running_mean, "running_var": running_var}
     _check("instance_norm", input, **stats, weight=weight, bias=bias)
     given = [a is not None for a in stats.values()]
-    if not use_input_stats and not all(given):
-        raise ArgumentError("instance_norm: use_input_stats=False needs running_mean and running_var. Give both.")
-    if use_input_stats and any(given):
-        raise UnsupportedError(
-            "instance_norm: running statistics are not updated. Leave them out, or use them with use_input_stats=False."
+    if not all(given) and (any(given) or not use_input_stats):
+        raise ArgumentError(
+            "instance_norm: running_mean and running_var go together, and use_input_stats=False needs them. Give both."
         )
     if use_input_stats and math.prod(input.shape[2:]) == 1:
         raise ShapeError(
@@ -380,7 +378,8 @@ register(
     name="instance_norm",
     doc="""Each channel of each sample normalised over its own space (or by running statistics, use_input_stats=False).
 
-    Ulyanov et al. 2016; as torch.nn.functional.instance_norm, without the update of running statistics.
+    Ulyanov et al. 2016; as torch.nn.functional.instance_norm. The op itself only reads running statistics, and only
+    without use_input_stats; `gt.instance_norm` updates them with it.
     """,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, "
     "eps=1e-05",
@@ -399,7 +398,8 @@ register(
     errors=(
         Bad(ShapeError, "more than 1 spatial element", t(2, 3, 1)),
         Bad(ArgumentError, "Give both", t(2, 3, 5), use_input_stats=False),
-        Bad(UnsupportedError, "not updated", t(2, 3, 5), t(3), t(3)),
+        Bad(ArgumentError, "Give both", t(2, 3, 5), t(3)),
+        Bad(ShapeError, r"running_var has shape \(2,\)", t(2, 3, 5), t(3), t(2)),
     ),
     torch="torch.nn.functional.instance_norm",
 )

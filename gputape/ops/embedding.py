@@ -5,22 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import Aval
-from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .index import ids, need_index, these, zeros
 
 
-def _embedding_canon(input: Aval, weight: Aval, *, padding_idx: int | None = None) -> dict[str, Any]:
+def _embedding_canon(
+    input: Aval,
+    weight: Aval,
+    *,
+    padding_idx: int | None = None,
+    max_norm: Any = None,
+    norm_type: Any = 2.0,
+    scale_grad_by_freq: Any = False,
+    sparse: Any = False,
+) -> dict[str, Any]:
+    refuse_renorm("embedding", max_norm, sparse)
     if weight.ndim != 2:
         raise ShapeError(f"embedding: weight has shape {weight.shape}, but (rows, columns) is needed.")
     n = weight.shape[0]
     if padding_idx is not None and not -n <= padding_idx < n:
         raise IndexRangeError(f"embedding: padding_idx={padding_idx} is out of range for {n} rows. Use 0 to {n - 1}.")
-    return {"padding_idx": None if padding_idx is None else padding_idx % n}
+    return {
+        "padding_idx": None if padding_idx is None else padding_idx % n,
+        "scale_grad_by_freq": bool(scale_grad_by_freq),
+    }
 
 
-def _embedding_rule(input: Aval, weight: Aval, *, padding_idx: int | None) -> Aval:
+def refuse_renorm(op: str, max_norm: Any, sparse: Any) -> None:
+    """Raise `UnsupportedError` for the options that overwrite the weight, or make sparse gradients."""
+    if max_norm is not None:
+        raise UnsupportedError(
+            f"{op}: max_norm={max_norm!r} would write to the weight. Leave it out, and assign gt.renorm(weight, …) to "
+            "the parameter where you want that."
+        )
+    if sparse:
+        raise UnsupportedError(f"{op}: sparse=True is not available, gradients are dense. Leave it out.")
+
+
+def _embedding_rule(input: Aval, weight: Aval, *, padding_idx: int | None, scale_grad_by_freq: bool) -> Aval:
     need_index("embedding", input=input)
     return weight.with_shape((*input.shape, weight.shape[1]))
 
@@ -28,7 +52,12 @@ def _embedding_rule(input: Aval, weight: Aval, *, padding_idx: int | None) -> Av
 def _embedding_vjp(F: Any, at: At, dy: Any, input: Any) -> Any:
     ids, weight = at.ins
     flat = F.reshape(dy, (ids.size, weight.shape[1]))
-    dweight = F.index_add(zeros(F, weight), 0, F.reshape(input, (ids.size,)), flat)
+    rows = F.reshape(input, (ids.size,))
+    if at.attrs["scale_grad_by_freq"]:
+        ones = F.expand(F.const(1, weight.dtype), (ids.size,))
+        counts = F.index_add(F.expand(F.const(0, weight.dtype), weight.shape[:1]), 0, rows, ones)
+        flat = F.div(flat, F.reshape(F.index_select(counts, 0, rows), (ids.size, 1)))
+    dweight = F.index_add(zeros(F, weight), 0, rows, flat)
     pad = at.attrs["padding_idx"]
     if pad is not None:
         dweight = F.masked_fill(dweight, F.const([[i == pad] for i in range(weight.shape[0])], "bool"), 0.0)
@@ -37,9 +66,10 @@ def _embedding_vjp(F: Any, at: At, dy: Any, input: Any) -> Any:
 
 register(
     name="embedding",
-    doc="Rows of `weight` (rows, columns) at the integers `input` (any shape); the row padding_idx gets no gradient. "
-    "As torch.nn.functional.embedding.",
-    signature="input, weight, padding_idx=None",
+    doc="Rows of `weight` (rows, columns) at the integers `input` (any shape). The row padding_idx gets no gradient; "
+    "with scale_grad_by_freq a row gets the mean over where it occurs instead of the sum. As "
+    "torch.nn.functional.embedding, without max_norm and sparse gradients.",
+    signature="input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False",
     inputs=("input", "weight"),
     canon=_embedding_canon,
     rule=_embedding_rule,
@@ -50,6 +80,7 @@ register(
         Sample(ids(2, 7, high=5), t(5, 3)),
         Sample(ids(7, high=5, dtype="int32"), t(5, 3), padding_idx=2, grad_=False),
         Sample(ids(11, high=3), t(3, 2), padding_idx=-1, grad_=False),
+        Sample(ids(9, high=4), t(5, 3), padding_idx=0, scale_grad_by_freq=True, grad_=False),
         Sample(ids(high=5), t(5, 3)),
         Sample(ids(0, 2, high=1), t(5, 3)),
         Sample(ids(2, high=5), t(5, 0)),
@@ -63,6 +94,8 @@ register(
         Bad(DTypeError, "integers", t(2), t(5, 3)),
         Bad(ShapeError, "columns", ids(2, high=5), t(5)),
         Bad(IndexRangeError, "padding_idx=5", ids(2, high=5), t(5, 3), padding_idx=5),
+        Bad(UnsupportedError, "max_norm=1.0 .*renorm", ids(2, high=5), t(5, 3), max_norm=1.0),
+        Bad(UnsupportedError, "sparse", ids(2, high=5), t(5, 3), sparse=True),
     ),
     perf=(
         Perf(ids(16, 64, high=96), t(96, 128), name_="gpt tokens"),

@@ -12,7 +12,7 @@ from .index import dim_canon, ids, need_index, these, zeros
 from .slicing import need_axes
 
 
-def _fits_but(dim: int, index: Aval, other: Aval) -> bool:
+def fits_but(dim: int, index: Aval, other: Aval) -> bool:
     """Whether index is no larger than the other on every axis but `dim`; a scalar counts as one axis of size 1."""
     a, b = index.shape or (1,), other.shape or (1,)
     return len(a) == len(b) and all(i == dim or n <= m for i, (n, m) in enumerate(zip(a, b, strict=True)))
@@ -20,7 +20,7 @@ def _fits_but(dim: int, index: Aval, other: Aval) -> bool:
 
 def _gather_rule(input: Aval, index: Aval, *, dim: int) -> Aval:
     need_index("gather", index=index)
-    if index.size and not _fits_but(dim, index, input):
+    if index.size and not fits_but(dim, index, input):
         raise ShapeError(
             f"gather: index has shape {index.shape}, input {input.shape}. Give index as many axes, none larger."
         )
@@ -68,7 +68,7 @@ def _scatter_add_rule(input: Aval, index: Aval, src: Aval, *, dim: int) -> Aval:
     need_index("scatter_add", index=index)
     if input.dtype != src.dtype:
         raise DTypeError(f"scatter_add: input is {input.dtype}, src {src.dtype}. Cast one to the other with gt.cast.")
-    if index.size and not (_fits_but(dim, index, input) and _fits_but(-1, index, src)):
+    if index.size and not (fits_but(dim, index, input) and fits_but(-1, index, src)):
         raise ShapeError(
             f"scatter_add: index has shape {index.shape}, src {src.shape}, input {input.shape}. Make index no larger "
             f"than src, nor than input but on axis {dim}."
@@ -76,18 +76,21 @@ def _scatter_add_rule(input: Aval, index: Aval, src: Aval, *, dim: int) -> Aval:
     return input
 
 
-def _scatter_add_vjp(F: Any, at: At, dy: Any, index: Any) -> Any:
+def gathered_like(F: Any, at: At, dy: Any, index: Any) -> Any:
+    """The gradient of the `src` of a scatter: what is at the indices, zeros where src is larger than index."""
     _, ids, src = at.ins
-    if not at.needs[2]:
-        return dy, None, None
     if not ids.size:
-        return dy, None, zeros(F, src)
+        return zeros(F, src)
     dsrc = F.gather(dy, at.attrs["dim"], index)
-    if ids.shape != src.shape:  # what index does not reach of src gets zeros
+    if ids.shape != src.shape:
         used, whole = ids.shape or (1,), src.shape or (1,)
         missing = [k for a, b in zip(reversed(whole), reversed(used), strict=True) for k in (0, a - b)]
         dsrc = F.reshape(F.constant_pad_nd(F.reshape(dsrc, used), tuple(missing)), src.shape)
-    return dy, None, dsrc
+    return dsrc
+
+
+def _scatter_add_vjp(F: Any, at: At, dy: Any, index: Any) -> Any:
+    return dy, None, gathered_like(F, at, dy, index) if at.needs[2] else None
 
 
 register(

@@ -14,7 +14,7 @@ from .pointwise import unbroadcast
 _LARGEST = {"float16": 65519.99, "bfloat16": 3.3961775e38, "float32": 3.4028235677973366e38, "float64": math.inf}
 
 
-def _fits(value: float, dtype: str) -> bool:
+def fits(value: float, dtype: str) -> bool:
     """Whether the number can be held: any float that does not overflow, any integer in range (fractions are cut)."""
     if category(dtype) == 2:
         return not math.isfinite(value) or abs(value) < _LARGEST[dtype]
@@ -32,7 +32,7 @@ def _masked_fill_rule(input: Aval, mask: Aval, *, value: float) -> Aval:
         raise ArgumentError(
             f"masked_fill: value must be a number, got {type(value).__name__}. Use gt.where for an array."
         )
-    if not _fits(value, input.dtype):
+    if not fits(value, input.dtype):
         raise ArgumentError(f"masked_fill: value={value} does not fit {input.dtype}. Use a smaller one, or cast.")
     return input.with_shape(broadcast_shapes("masked_fill", input.shape, mask.shape))
 

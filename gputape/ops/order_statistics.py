@@ -200,7 +200,7 @@ def _quantile_rule(name: str) -> Any:
     def rule(input: Aval, *, dim: int | None, **attrs: Any) -> Aval:
         if input.dtype not in ("float32", "float64"):
             need_float(name, input=input)
-            raise DTypeError(f'{name}: input is {input.dtype}, as PyTorch float32 or float64 is taken. Use gt.cast.')
+            raise DTypeError(f"{name}: input is {input.dtype}, as PyTorch float32 or float64 is taken. Use gt.cast.")
         if not input.size:
             raise ShapeError(f"{name}: input of shape {input.shape} has no elements. Pass at least one.")
         return input

@@ -186,6 +186,21 @@ unary(
 )
 
 
+unary(
+    "erfc",
+    "1 - erf(input), without losing the digits of a small result: rational approximations (see the body)",
+    lambda F, at, dy, input: F.neg(_erf_vjp(F, at, dy, input)),
+    saves=("input",),
+    samples=(
+        *UNARY_SAMPLES,
+        EDGES,
+        INTS,
+        Sample(t(97, fill="uniform", low=-7, high=28, dtype="float64")),
+        Sample(t(97, fill="uniform", low=3, high=10), why_="small results"),
+    ),
+)
+
+
 def _safe_log_canon(input: Aval, *, eps: Any = 1e-6) -> dict[str, Any]:
     eps = plain_number("safe_log", "eps", eps)
     if eps < 0:

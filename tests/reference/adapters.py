@@ -19,9 +19,12 @@ def as_tuple(n: Any) -> Any:
     return (n,) if isinstance(n, int) else n
 
 
-def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
-    used = src[tuple(slice(n) for n in index.shape)] if index.ndim == src.ndim else src.reshape(-1)[: index.numel()]
-    return torch.scatter_add(input, dim, index, used.reshape(index.shape))
+def scattering(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(input: Any, dim: int, index: Any, src: Any) -> Any:
+        used = src[tuple(slice(n) for n in index.shape)] if index.ndim == src.ndim else src.reshape(-1)[: index.numel()]
+        return function(input, dim, index.long(), used.reshape(index.shape))
+
+    return call
 
 
 def total(input: Any, dtype: Any = None, **k: Any) -> Any:
@@ -112,6 +115,7 @@ def soft_margin(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 METHOD = "a method takes its tensor by position"
 TUPLE = "torch wants a tuple where an integer is fine here"
+LARGER = "torch's gradient fails where src is larger than index"
 INT64 = "torch wants int64 indices where any integers are fine here"
 STATISTICS = "torch refuses gradients to the running statistics, and writes to them"
 WEIGHT = "torch refuses a gradient to the weight"
@@ -126,7 +130,8 @@ ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "rms_norm": (TUPLE, lambda input, normalized_shape, **k: nn.rms_norm(input, as_tuple(normalized_shape), **k)),
     "embedding": (INT64, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
     "one_hot": (INT64, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
-    "scatter_add": ("torch's gradient fails where src is larger than index", scatter_add),
+    "scatter_add": (LARGER, scattering(torch.scatter_add)),
+    "scatter": (LARGER, scattering(torch.scatter)),
     "floor_divide": (
         "torch has no gradient of it, but of this",
         lambda input, other: torch.div(input, other, rounding_mode="floor"),

@@ -182,6 +182,26 @@ def scatter_add(
 
 
 @triton.jit
+def put(
+    y_ptr,  # in and out (flat)
+    source_ptr,  # in (n)
+    place_ptr,  # in (n) int64: where each goes; negative ones go nowhere
+    order_ptr,  # in (n) int64: sorts them, equal ones in their order
+    n,  # 64-bit
+    BLOCK: tl.constexpr,
+):
+    """Of equal places the last in the order of the source is stored."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    who = tl.load(order_ptr + at, mask=at < n, other=0)
+    place = tl.load(place_ptr + who, mask=at < n, other=-1)
+    behind = tl.load(order_ptr + at + 1, mask=at + 1 < n, other=0)
+    last = tl.load(place_ptr + behind, mask=at + 1 < n, other=-1) != place
+    mine = (place >= 0) & last
+    x = tl.load(source_ptr + who, mask=mine, other=0)
+    tl.store(y_ptr + place, x, mask=mine)
+
+
+@triton.jit
 def wrap_index(
     y_ptr,  # in (unless FIRST) and out (total) int64: y · size + index, negative indices counted from the end
     index_ptr,  # in, broadcasts to (…, n1, n2, n3, n4) with the strides s0 to s4
