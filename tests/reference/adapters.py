@@ -116,6 +116,7 @@ def soft_margin(input: Any, target: Any, reduction: str = "mean") -> Any:
 METHOD = "a method takes its tensor by position"
 TUPLE = "torch wants a tuple where an integer is fine here"
 LARGER = "torch's gradient fails where src is larger than index"
+STILL = "torch refuses inputs that require a gradient"
 INT64 = "torch wants int64 indices where any integers are fine here"
 STATISTICS = "torch refuses gradients to the running statistics, and writes to them"
 WEIGHT = "torch refuses a gradient to the weight"
@@ -128,6 +129,11 @@ ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "flip": (TUPLE, lambda input, dims: torch.flip(input, as_tuple(dims))),
     "layer_norm": (TUPLE, lambda input, normalized_shape, **k: nn.layer_norm(input, as_tuple(normalized_shape), **k)),
     "rms_norm": (TUPLE, lambda input, normalized_shape, **k: nn.rms_norm(input, as_tuple(normalized_shape), **k)),
+    "unique": (STILL, lambda input, **k: torch.unique(input.detach(), **k)),
+    "bincount": (
+        STILL,
+        lambda input, weights=None, **k: torch.bincount(input, None if weights is None else weights.detach(), **k),
+    ),
     "embedding": (INT64, lambda input, weight, **k: nn.embedding(input.long(), weight, **k)),
     "one_hot": (INT64, lambda input, num_classes=-1: nn.one_hot(input.long(), num_classes)),
     "scatter_add": (LARGER, scattering(torch.scatter_add)),
