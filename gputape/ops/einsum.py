@@ -271,7 +271,11 @@ def _tensordot(F: Any, a: Any, b: Any, *, dims: Any) -> Any:
     for i, j in zip(over_a, over_b, strict=True):  # one that broadcasts is paired with the sum of the other
         n, m = F.aval(a).shape[i], F.aval(b).shape[j]
         if n != m:
-            a, b = (F.sum(a, i, True, F.aval(a).dtype), b) if m == 1 else (a, F.sum(b, j, True, F.aval(b).dtype))
+            a, b = (
+                (F.sum(a, i, True, dtype=F.aval(a).dtype), b)
+                if m == 1
+                else (a, F.sum(b, j, True, dtype=F.aval(b).dtype))
+            )
     x, y = F.aval(a).shape, F.aval(b).shape
     free_a = tuple(k for k in range(len(x)) if k not in over_a)
     free_b = tuple(k for k in range(len(y)) if k not in over_b)
