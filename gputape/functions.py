@@ -171,10 +171,10 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
             p.replace(default=Shown("_absent")) if p.name == "dim" and p.default is p.empty else p for p in params
         ]
         params = _open_defaults(params)
-    named = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
+    keywords = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
     parts = [str(p) for p in params]
-    if named or aliases:
-        parts.insert(named[0] if named else len(parts), "*")
+    if keywords or aliases:
+        parts.insert(keywords[0] if keywords else len(parts), "*")
     head = ", ".join(([first] if first else []) + parts + [f"{b}=_absent" for _, b in aliases])
     lines = [f"def {op.name}({head}):"]
     for a, b in aliases:
@@ -198,7 +198,8 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         lines.append(f"    if {' or '.join(f'_is_array({x})' for x in options)}: return {call}")
     usual = {f"_usual_{name}": p.default for p in op.params for name, _ in op.variants if name == p.name}
     for x, other in op.variants:
-        lines.append(f"    if {x} is not _usual_{x}: return {target}(_get('{other}'), {tup(inputs)}, ({x},))")
+        named = tup(list(get(other).attrs))
+        lines.append(f"    if {x} is not _usual_{x}: return {target}(_get('{other}'), {tup(inputs)}, {named})")
     lines.append(f"    return {target}(_op, {tup(inputs)}, {tup(list(op.attrs))})")
     scope = scope | usual | {"_op": op, "_absent": absent, "_ArgumentError": ArgumentError, "_get": get}
     scope["_is_array"] = _backend.is_array

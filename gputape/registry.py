@@ -64,8 +64,8 @@ class Op:
             them to 16 bit (products, which sum in float32), "wide" to float32 (sums, norms, losses). None leaves them,
             but for 16-bit ones beside float32 ones, which become float32 too.
         variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
-            (and is not its default), `op` runs in the place of this one, with the same inputs and that option. (`add`
-            with alpha; what costs nothing where it is left out.)
+            (and is not its default), `op` runs in the place of this one, with the same inputs, that option and others
+            that it has. (`add` with alpha; what costs nothing where it is left out.)
         arrays: `(options, op)`: options that may be arrays, too: where `gt.<name>` or the method gets an array for one,
             `op` runs in the place of this one, with these options behind the other inputs, under the names it has for
             them. (`clamp` with a bound for each element, `max` of two arrays.)

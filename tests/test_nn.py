@@ -412,3 +412,55 @@ def test_wrong_options_are_refused_when_the_layer_is_made(make, match):
 
 def test_batch_norm_takes_a_list():
     assert nn.BatchNorm1d(2)([[1.0, 2.0], [3.0, 5.0]]).shape == (2, 2)
+
+
+def test_norms_without_bias():
+    for layer in (nn.BatchNorm1d(4, bias=False), nn.GroupNorm(2, 4, bias=False), nn.LayerNorm(4, bias=False)):
+        assert "weight" in layer.state_dict() and "bias" not in layer.state_dict()
+        assert layer(np.arange(12.0, dtype=np.float32).reshape(3, 4)).shape == (3, 4)
+
+
+def test_an_empty_batch_counts_and_moves_nothing():
+    layer = nn.BatchNorm1d(3)
+    layer(np.zeros((0, 3), np.float32))
+    assert layer.num_batches_tracked.item() == 1 and not layer.running_mean.numpy().any()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_max_unpool_undoes_max_pool(n):
+    x = np.arange(2.0 * 4**n, dtype=np.float32).reshape(1, 2, *(4,) * n)
+    pool, unpool = getattr(nn, f"MaxPool{n}d")(2, return_indices=True), getattr(nn, f"MaxUnpool{n}d")(2)
+    y, index = pool(x)
+    back = unpool(y, index)
+    assert back.shape == x.shape and np.array_equal(np.sort(back[back != 0]), np.sort(y.ravel()))
+    assert np.array_equal(pool(back)[0], y)
+    assert unpool(y, index, output_size=x.shape).shape == x.shape
+
+
+def test_embedding_scales_by_frequency_and_refuses_what_overwrites():
+    layer = nn.Embedding(4, 2, scale_grad_by_freq=True)
+    with gt.record() as tape:
+        loss = gt.sum(layer(np.array([1, 1, 1, 2])))
+    grads = tape.backward(loss)
+    np.testing.assert_array_equal(grads[layer.weight], [[0, 0], [1, 1], [1, 1], [0, 0]])
+    for wrong in ({"max_norm": 1.0}, {"sparse": True}):
+        with pytest.raises(gt.UnsupportedError, match="Embedding: "):
+            nn.Embedding(4, 2, **wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("kind", [bool, "floats beside bools"])
+def test_masks_of_multihead_attention_take_the_dtype_of_the_inputs(dtype, kind):
+    layer = nn.MultiheadAttention(4, 2, batch_first=True)
+    for p in layer.parameters():
+        p.array = p.array.astype(dtype)
+    x = np.linspace(-1, 1, 24).reshape(2, 3, 4).astype(dtype)
+    barred = np.triu(np.ones((3, 3), bool), 1)
+    barred[1] = True
+    mask = barred if kind is bool else np.where(barred, -np.inf, 0).astype(dtype)
+    padding = np.array([[False, False, True], [False, False, False]])
+    with_weights, weights = layer(x, x, x, key_padding_mask=padding, attn_mask=mask)
+    without, _ = layer(x, x, x, key_padding_mask=padding, attn_mask=mask, need_weights=False)
+    assert with_weights.dtype == weights.dtype == without.dtype == np.dtype(dtype)
+    rows = [0, 2]  # what nothing may attend to is zero where masks are bools
+    np.testing.assert_allclose(with_weights[:, rows], without[:, rows], rtol=2e-2 if dtype == "float16" else 1e-9)

@@ -1,4 +1,4 @@
-"""`gt.batch_norm`: the result and the running statistics, as PyTorch has them."""
+"""`gt.batch_norm` and `gt.instance_norm`: the result and the running statistics, as PyTorch has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gputape as gt
+from gputape import nn
 from gputape.dispatch import FUNCTIONS
 
 RNG = np.random.default_rng(0)
@@ -129,3 +130,59 @@ def test_a_compiled_function_updates_cells_as_eager_does():
     arrays = np.zeros(3, np.float32), np.ones(3, np.float32)
     with pytest.raises(gt.CompileError, match="Pass a gt.Cell"):
         gt.compile(lambda x: gt.batch_norm(x, *arrays, training=True))(xs[0])
+
+
+# --- instance_norm ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 7), (2, 3, 4, 5), (1, 3, 2, 2, 2)])
+@pytest.mark.parametrize("wrap", [np.array, gt.Cell])
+def test_running_statistics_of_instances_move_to_the_mean_of_the_samples(shape, wrap):
+    x, w, b, start_mean, start_var = draw(*shape), draw(3), draw(3), draw(3), draw(3) ** 2
+    mean, var = wrap(start_mean), wrap(start_var)
+    y = gt.instance_norm(x, mean, var, w, b, momentum=0.3)
+    assert np.array_equal(y, gt.instance_norm(x, None, None, w, b))
+    over = tuple(range(2, x.ndim))
+    x = x.astype(np.float64)
+    want = expected(start_mean, x.mean(over).mean(0), 0.3), expected(start_var, x.var(over, ddof=1).mean(0), 0.3)
+    for a, b in zip((mean, var), want, strict=True):
+        np.testing.assert_allclose(np.asarray(a), b, rtol=1e-6, atol=1e-6)
+
+
+def test_instances_are_normalised_by_running_statistics_without_their_own():
+    x, mean, var = draw(2, 3, 5), gt.Cell(draw(3)), gt.Cell(draw(3) ** 2)
+    y = gt.instance_norm(x, mean, var, use_input_stats=False)
+    assert np.array_equal(y, gt.batch_norm(x, mean, var))
+    assert mean.version == var.version == 0
+    frozen = np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(gt.ArgumentError, match="instance_norm: running_var is .*cannot be updated"):
+        gt.instance_norm(x, mean, frozen)
+    assert mean.version == 0
+
+
+def test_a_compiled_step_updates_the_statistics_of_instances():
+    xs, results = [draw(2, 3, 4) for _ in range(3)], []
+    for wrap in (lambda f: f, gt.compile):
+        layer = nn.InstanceNorm1d(3, track_running_stats=True)
+        step = wrap(lambda x, layer=layer: layer(x))
+        results.append([*(np.array(step(x)) for x in xs), layer.running_mean.numpy(), layer.running_var.numpy()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind, shape", [("1d", (2, 3, 4)), ("2d", (2, 3, 4, 5)), ("3d", (2, 3, 2, 3, 4))])
+def test_instance_norm_layers(kind, shape):
+    make, x = getattr(nn, f"InstanceNorm{kind}"), draw(*shape)
+    plain = make(3)
+    assert not plain.state_dict() and np.array_equal(plain(x), gt.instance_norm(x))
+    np.testing.assert_allclose(plain(x[0]), gt.instance_norm(x)[0], rtol=1e-5, atol=1e-6)
+    layer = make(3, affine=True, track_running_stats=True)
+    layer(x)
+    assert set(layer.state_dict()) == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    assert layer.running_mean.numpy().any()
+    layer.eval()
+    np.testing.assert_allclose(layer(x), gt.batch_norm(x, layer.running_mean, layer.running_var), rtol=1e-6)
+    with pytest.raises(gt.ShapeError, match=f"InstanceNorm{kind}: the input has shape"):
+        layer(draw(*shape[:1], 4, *shape[2:]))
+    assert set(make(3, affine=True, bias=False).state_dict()) == {"weight"}

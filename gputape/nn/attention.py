@@ -13,7 +13,13 @@ from . import init
 from .basic import Linear
 from .module import Module, Parameter, zeros
 
-MASKED = -1e30  # finite, so that a query that may attend to nothing gets zeros and not NaN
+# finite, so that a query that may attend to nothing gets zeros and not NaN
+MASKED = {"float16": -6e4, "bfloat16": -1e30, "float32": -1e30, "float64": -1e30}
+
+
+def _barring(barred: Any, dtype: str) -> Any:
+    """What is added to scores: a very negative number where `barred` is True, else 0."""
+    return call("cast", call("where", barred, MASKED[dtype], 0.0), dtype)
 
 
 class MultiheadAttention(Module):
@@ -101,7 +107,7 @@ class MultiheadAttention(Module):
             shapes = ", ".join(str(x.shape) for x in (query, key, value))
             raise ShapeError(f"MultiheadAttention: query, key, value have shapes {shapes}. Give all 3 axes, or all 2.")
         q, k, v = (self._split(x, i, batched) for i, x in enumerate((query, key, value)))
-        mask = self._mask(attn_mask, key_padding_mask, q.shape, k.shape, batched, is_causal)
+        mask = self._mask(attn_mask, key_padding_mask, q.shape, k.shape, batched, is_causal, str(q.dtype))
         y, weights = self._attend(q, k, v, mask, need_weights)
         n, h, length, d = y.shape
         shape: tuple[int, ...]
@@ -133,7 +139,14 @@ class MultiheadAttention(Module):
         return call("permute", call("reshape", y, (*y.shape[:2], *heads)), order)
 
     def _mask(
-        self, attn_mask: Any, padding: Any, q: tuple[int, ...], k: tuple[int, ...], batched: bool, causal: bool
+        self,
+        attn_mask: Any,
+        padding: Any,
+        q: tuple[int, ...],
+        k: tuple[int, ...],
+        batched: bool,
+        causal: bool,
+        dtype: str,
     ) -> Any:
         """One mask that broadcasts to (N, heads, L, S): bool with True = may attend, floats to add, or None."""
         n, h, length, source = q[0], q[1], q[2], k[2]
@@ -163,7 +176,7 @@ class MultiheadAttention(Module):
             return call("logical_not", barred)
         total: Any = None
         for m in masks:
-            added = call("where", m, MASKED, 0.0) if m.dtype == bool else m
+            added = _barring(m, dtype) if m.dtype == bool else m
             total = added if total is None else call("add", total, added)
         return total
 
@@ -176,8 +189,8 @@ class MultiheadAttention(Module):
         allowed = None
         if mask is not None:
             if mask.dtype == bool:
-                allowed = call("cast", mask, "float32")
-                mask = call("where", mask, 0.0, MASKED)
+                allowed = call("cast", mask, str(q.dtype))
+                mask = _barring(call("logical_not", mask), str(q.dtype))
             scores = call("add", scores, mask)
         weights = call("softmax", scores, -1)
         if allowed is not None:

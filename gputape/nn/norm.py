@@ -67,7 +67,9 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """(x - mean) / √(var + eps) per sample over each of `num_groups` groups of channels, times weight plus bias."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, bias: bool = True
+    ) -> None:
         self.num_groups = whole("GroupNorm", "num_groups", num_groups, 1)
         self.num_channels = whole("GroupNorm", "num_channels", num_channels, 0)
         if num_channels % num_groups:
@@ -76,13 +78,14 @@ class GroupNorm(Module):
             )
         self.eps = eps
         self.weight = Parameter(zeros(num_channels)) if affine else None
-        self.bias = Parameter(zeros(num_channels)) if affine else None
+        self.bias = Parameter(zeros(num_channels)) if affine and bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
         if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, input: Any) -> Any:
@@ -111,12 +114,12 @@ class _Statistics(Module):
     ndims: tuple[int, ...] = ()
 
     def __init__(
-        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool
+        self, num_features: int, eps: float, momentum: float | None, affine: bool, track_running_stats: bool, bias: bool
     ) -> None:
         num_features = whole(type(self).__name__, "num_features", num_features, 1)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.weight = Parameter(zeros(num_features)) if affine else None
-        self.bias = Parameter(zeros(num_features)) if affine else None
+        self.bias = Parameter(zeros(num_features)) if affine and bias else None
         self.running_mean: Any = Buffer(zeros(num_features)) if track_running_stats else None
         self.running_var: Any = Buffer(zeros(num_features)) if track_running_stats else None
         self.num_batches_tracked: Any = Buffer(np.zeros((), np.int64)) if track_running_stats else None
@@ -134,6 +137,7 @@ class _Statistics(Module):
         """Weight 1, bias 0."""
         if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def extra_repr(self) -> str:
@@ -154,8 +158,9 @@ class _BatchNorm(_Statistics):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, input: Any) -> Any:
         input = input if hasattr(input, "shape") else as_array(input)
@@ -175,14 +180,17 @@ class _BatchNorm(_Statistics):
                 f"{input.shape}. Use a larger batch, or eval()."
             )
         y, mean, var = call("batch_norm_train", input, self.weight, self.bias, self.eps)
-        if self.running_mean is not None and count:
+        if self.running_mean is not None:
             self._track(mean, var, count)
         return y
 
     def _track(self, mean: Any, var: Any, count: int) -> None:
-        """Move the running statistics towards a batch's mean and (biased) variance over `count` values."""
+        """Count the batch; move the running statistics towards its mean and (biased) variance over `count` values."""
         F = updates()
         seen = F.add(self.num_batches_tracked, 1)
+        self.num_batches_tracked.assign(seen)
+        if not count:
+            return
         unbiased = F.scale(var, count / (count - 1))
         for cell, value in ((self.running_mean, mean), (self.running_var, unbiased)):
             step = F.sub(F.detach(value), cell)
@@ -191,7 +199,6 @@ class _BatchNorm(_Statistics):
             else:
                 step = F.scale(step, self.momentum)
             cell.assign(F.add(cell, step))
-        self.num_batches_tracked.assign(seen)
 
 
 class BatchNorm1d(_BatchNorm):
@@ -220,8 +227,9 @@ class _InstanceNorm(_Statistics):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, input: Any) -> Any:
         input = input if hasattr(input, "shape") else as_array(input)
@@ -235,7 +243,7 @@ class _InstanceNorm(_Statistics):
         x = call("unsqueeze", input, 0) if lone else input
         stats = (self.running_mean, self.running_var)
         own = self.training or self.running_mean is None
-        y = instance_norm(x, *stats, self.weight, self.bias, own, self.momentum, self.eps)
+        y = instance_norm(x, *stats, self.weight, self.bias, own, self.momentum or 0.0, self.eps)
         return call("squeeze", y, 0) if lone else y
 
 

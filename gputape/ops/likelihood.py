@@ -155,10 +155,12 @@ def _gaussian_rule(input: Aval, target: Aval, var: Aval, *, full: bool, eps: flo
     check_number(name, "eps", eps)
     need_float(name, input=input, target=target, var=var)
     check_same_shape(name, input=input, target=target)
-    if var.shape not in (input.shape, input.shape[:-1], (*input.shape[:-1], 1), ()):
+    ones = [k for k, (n, m) in enumerate(zip(input.shape, var.shape)) if n != m]
+    shared = var.ndim == input.ndim and len(ones) == 1 and var.shape[ones[0]] == 1
+    if not shared and var.shape not in (input.shape, input.shape[:-1], ()):
         raise ShapeError(
             f"{name}: var has shape {var.shape}, input {input.shape}. Give var the input's shape, that shape without "
-            "its last axis or with 1 there, or a number."
+            "its last axis or with 1 for one axis, or a number."
         )
     return input
 
@@ -199,6 +201,7 @@ register(
         Sample(t(5, 3), t(5, 3), t(5, 3, **_VARIANCE), full=True, reduction="sum"),
         Sample(t(5, 3), t(5, 3), t(5, 1, **_VARIANCE), reduction="none", why_="one variance per sample"),
         Sample(t(5, 3), t(5, 3), t(5, **_VARIANCE), reduction="none"),
+        Sample(t(5, 3), t(5, 3), t(1, 3, **_VARIANCE), why_="one variance per column"),
         Sample(t(5), t(5), t(**_VARIANCE)),
         Sample(t(4), t(4), t(4, fill=(0.0, 1e-9, 0.1, 1.0)), eps=0.5, reduction="none", grad_=False, why_="below eps"),
         Sample(t(3), t(3), t(3, fill=(-1.0, 1.0, NAN)), grad_=False, torch_=False, why_="PyTorch raises"),

@@ -57,7 +57,7 @@ def _logit(F: Any, input: Any, *, eps: float | None) -> Any:
     return F.sub(F.log(x), F.log1p(F.neg(x)))
 
 
-_PARTS = {"fill": "uniform", "low": 0.1, "high": 0.9}
+_PARTS: dict[str, Any] = {"fill": "uniform", "low": 0.1, "high": 0.9}
 _composed(
     "logit",
     "log(input / (1 - input)), of input brought between eps and 1 - eps where eps is given",
@@ -114,6 +114,8 @@ _composed(
 def _bounded(name: str, option: str) -> None:
     other = f"{name}_of"
 
+    bound: Callable[[Any], dict[str, Any]] = lambda value: {option: value}  # noqa: E731 - what mypy reads as options
+
     def canon(input: Aval, **given: Any) -> dict[str, Any]:
         return {option: plain_number(name, option, given[option])}
 
@@ -130,12 +132,12 @@ def _bounded(name: str, option: str) -> None:
         rule=rule,
         arrays=((option,), other),
         samples=(
-            *(Sample(*s.inputs, **{option: 0.25}, grad_=s.grad) for s in (*UNARY_SAMPLES, EDGES)),
-            Sample(*INTS.inputs, **{option: 2}),
+            *(Sample(*s.inputs, **bound(0.25), grad_=s.grad) for s in (*UNARY_SAMPLES, EDGES)),
+            Sample(*INTS.inputs, **bound(2)),
         ),
         errors=(
-            Bad(DTypeError, f"{option} must be a plain number", t(3), **{option: "0"}),
-            Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), **{option: 0}),
+            Bad(DTypeError, f"{option} must be a plain number", t(3), **bound("0")),
+            Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), **bound(0)),
         ),
     )
     register(
@@ -188,12 +190,10 @@ _choosing("fmin", "le")
 
 
 def _copysign(F: Any, input: Any, other: Any) -> Any:
-    """The sign of other, -0 among them, is that of 1/other where other is 0."""
+    """The angle of (-1, other) is above 0 for +0 and below it for -0."""
     x, y = _floating(F, input), _floating(F, other)
-    dtype = F.aval(y).dtype
-    zero, one = F.eq(y, F.const(0, dtype)), F.const(1, dtype)
-    sign = F.sign(F.where(zero, F.div(one, F.where(zero, y, one)), y))
-    return F.mul(F.abs(x), F.detach(sign))
+    angle = F.atan2(y, F.const(-1, F.aval(y).dtype))
+    return F.mul(F.abs(x), F.detach(F.sign(angle)))
 
 
 binary(

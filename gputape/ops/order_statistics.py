@@ -55,7 +55,7 @@ def _median_compose(skip_nan: bool) -> Any:
         flat = F.flatten(input)
         a = F.aval(flat)
         if not a.size:
-            return F.const(NAN, a.dtype)
+            return F.mean(flat)  # NaN
         value = F.gather(flat, 0, _middle(F, flat, 0, skip_nan))
         if a.is_float:  # the largest of what equals it: all of these share the gradient, as in PyTorch
             same = F.logical_or(F.eq(flat, value), F.logical_and(F.ne(flat, flat), F.ne(value, value)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import Aval, broadcast_shapes, category
-from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .gather import fits_but, gathered_like
@@ -40,9 +40,10 @@ register(
     doc="input, with src[i, j, …] in the place of the element at [i, …, index[i, j, …], …], the index taking the place "
     "of the position along `dim`. Of equal positions the last in row-major order wins, and all get its gradient. src "
     "is an array or a number. As torch.scatter.",
-    signature="input, dim, index, src",
+    signature="input, dim, index, src, *, reduce=None",
     inputs=("input", "index", "src"),
     number=("src", "scatter_value"),
+    variants=(("reduce", "scatter_reducing"),),
     canon=dim_canon("scatter"),
     rule=_scatter_rule,
     vjp=_scatter_vjp,
@@ -86,30 +87,40 @@ register(
 )
 
 
-def _value_rule(input: Aval, index: Aval, *, dim: int, src: Any) -> Aval:
+def _reducing_canon(input: Aval, *others: Aval, dim: Any, reduce: Any = None, **src: Any) -> dict[str, Any]:
+    if reduce not in (None, "add"):
+        raise UnsupportedError(
+            f"scatter: reduce={reduce!r} is not available. Use reduce='add', which is gt.scatter_add."
+        )
+    return dim_canon("scatter")(input, dim=dim) | src | {"reduce": reduce}
+
+
+def _value_rule(input: Aval, index: Aval, *, dim: int, src: Any, reduce: str | None) -> Aval:
     if not fits(src, input.dtype):
         raise ArgumentError(f"scatter: src={src} does not fit {input.dtype}. Use a smaller one, or cast.")
     return _scatter_rule(input, index, Aval(index.shape, input.dtype), dim=dim)
 
 
-def _value(F: Any, input: Any, index: Any, *, dim: int, src: Any) -> Any:
+def _value(F: Any, input: Any, index: Any, *, dim: int, src: Any, reduce: str | None) -> Any:
     dtype = F.aval(input).dtype
     number = src if category(dtype) == 2 else bool(src) if dtype == "bool" else int(src)
-    return F.scatter(input, dim, index, F.expand(F.const(number, dtype), F.aval(index).shape))
+    src = F.expand(F.const(number, dtype), F.aval(index).shape)
+    return F.scatter_reducing(input, dim, index, src, reduce=reduce)
 
 
 register(
     name="scatter_value",
     doc="scatter of one number.",
-    signature="input, dim, index, src",
+    signature="input, dim, index, src, *, reduce=None",
     inputs=("input", "index"),
-    canon=dim_canon("scatter"),
+    canon=_reducing_canon,
     rule=_value_rule,
     compose=_value,
     public=False,
     samples=(
         Sample(t(5, 3), ids(3, 3, high=5), dim=0, src=2.5),
         Sample(t(5, 3), ids(2, 2, high=3), dim=-1, src=0),
+        Sample(t(5, 3), ids(7, 3, high=5), dim=0, src=0.5, reduce="add"),
         Sample(t(), ids(1, high=1), dim=0, src=1),
         Sample(t(3, 2), ids(0, high=1), dim=0, src=1.0),
         Sample(t(4, dtype="int64", fill="ints", high=9), these(3, 0), dim=0, src=-7),
@@ -118,8 +129,31 @@ register(
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5), these(0, 5), dim=0, src=1),
+        Bad(UnsupportedError, "reduce='multiply'", t(5), these(2), dim=0, src=1, reduce="multiply"),
         Bad(ArgumentError, "does not fit", t(3, dtype="uint8", fill="ones"), these(0), dim=0, src=256),
     ),
+)
+
+
+register(
+    name="scatter_reducing",
+    doc="scatter with reduce: scatter_add for 'add'.",
+    signature="input, dim, index, src, *, reduce",
+    inputs=("input", "index", "src"),
+    canon=_reducing_canon,
+    rule=lambda input, index, src, **attrs: input,
+    compose=lambda F, input, index, src, *, dim, reduce: (F.scatter_add if reduce else F.scatter)(
+        input, dim, index, src
+    ),
+    public=False,
+    samples=(
+        Sample(t(5, 3), ids(7, 3, high=5), t(7, 3), dim=0, reduce="add"),
+        Sample(t(5), these(2), t(1), dim=0, reduce=None),
+        Sample(t(3, 2), ids(0, high=1), t(4), dim=0, reduce="add"),
+        Sample(t(6, 4, layout="transposed"), ids(6, 4, high=6), t(6, 4, layout="transposed"), dim=0, reduce="add"),
+        Sample(t(5, dtype="float64"), ids(7, high=5), t(7, dtype="float64"), dim=0, reduce="add"),
+    ),
+    errors=(Bad(UnsupportedError, "scatter: reduce='multiply'", t(5), these(2), t(1), dim=0, reduce="multiply"),),
 )
 
 
@@ -188,12 +222,47 @@ def _fill_rule(input: Aval, index: Aval, *, dim: int, value: Any) -> Aval:
     return input
 
 
+def _fill_with_rule(input: Aval, index: Aval, value: Aval, *, dim: int) -> Aval:
+    if value.ndim:
+        raise ShapeError(f"index_fill: value has shape {value.shape}, but one number is needed. Use gt.index_copy.")
+    return _fill_rule(input, index, dim=dim, value=0)
+
+
+def _fill_with(F: Any, input: Any, index: Any, value: Any, *, dim: int) -> Any:
+    a = F.aval(input)
+    n = a.shape[dim] if a.ndim else 1
+    mask = F.scatter_value(F.expand(F.const(False, "bool"), (n,)), 0, F.reshape(index, (-1,)), True)
+    column = F.reshape(mask, (n, *(1,) * (a.ndim - dim - 1)) if a.ndim else ())
+    return F.where(column, F.cast(value, a.dtype), input)
+
+
+register(
+    name="index_fill_with",
+    doc="index_fill with an array without axes as the value.",
+    signature="input, dim, index, value",
+    inputs=("input", "index", "value"),
+    canon=dim_canon("index_fill"),
+    rule=_fill_with_rule,
+    compose=_fill_with,
+    public=False,
+    samples=(
+        Sample(t(5, 3), these(4, 0), t(), dim=0),
+        Sample(t(2, 5, 3), these(1, 1, 2), t(), dim=-2, why_="an index twice"),
+        Sample(t(), these(0), t(), dim=0),
+        Sample(t(5, 3), ids(0, high=1), t(), dim=0),
+        Sample(t(6, 4, layout="transposed"), these(3, 1), t(), dim=1),
+        Sample(t(5, 2, dtype="float64"), ids(high=5), t(), dim=0),
+    ),
+    errors=(Bad(ShapeError, "index_fill: value has shape", t(5), these(0), t(1), dim=0),),
+    torch="torch.index_fill",
+)
 register(
     name="index_fill",
-    doc="input, with the number `value` in the slices along `dim` at the positions in the vector `index`. As "
-    "torch.index_fill.",
+    doc="input, with `value`, a number or an array without axes, in the slices along `dim` at the positions in the "
+    "vector `index`. As torch.index_fill.",
     signature="input, dim, index, value",
     inputs=("input", "index"),
+    arrays=(("value",), "index_fill_with"),
     canon=dim_canon("index_fill"),
     rule=_fill_rule,
     compose=lambda F, input, index, *, dim, value: F.scatter_value(

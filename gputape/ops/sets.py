@@ -102,7 +102,8 @@ def _unique_canon(
 def _groups(rows: list[Any]) -> tuple[list[int], list[int], list[int]]:
     """Of a sorted walk over the rows: the first of each group of equal ones, the group of each row, and the sizes."""
     order = sorted(range(len(rows)), key=lambda k: [(v != v, v) for v in rows[k]])
-    firsts, group, sizes = [], [0] * len(rows), []
+    firsts: list[int] = []
+    group, sizes = [0] * len(rows), []
     for k in order:
         if not firsts or rows[k] != rows[firsts[-1]]:
             firsts.append(k)
@@ -240,9 +241,7 @@ register(
 
 
 def _search_canon(name: str) -> Any:
-    def canon(
-        first: Aval, second: Aval, *, out_int32: Any = False, right: Any = False, side: Any = None
-    ) -> dict[str, Any]:
+    def canon(*arrays: Aval, out_int32: Any = False, right: Any = False, side: Any = None) -> dict[str, Any]:
         if side not in (None, "left", "right") or (side == "left" and right):
             raise ArgumentError(f"{name}: side={side!r} with right={right!r}. Use 'left' or 'right', or right alone.")
         return {"out_int32": bool(out_int32), "right": bool(right) or side == "right"}
@@ -259,7 +258,9 @@ def _search(F: Any, edges: Any, values: Any, *, out_int32: bool, right: bool) ->
     return F.sum(F.logical_or(below, F.ne(values, values)), -1, dtype="int32" if out_int32 else "int64")
 
 
-def _searchsorted(F: Any, sorted_sequence: Any, input: Any, *, out_int32: bool, right: bool) -> Any:
+def _searchsorted(F: Any, sorted_sequence: Any, input: Any, sorter: Any, *, out_int32: bool, right: bool) -> Any:
+    if sorter is not None:
+        sorted_sequence = F.gather(sorted_sequence, F.aval(sorter).ndim - 1, sorter)
     a, b = F.aval(sorted_sequence), F.aval(input)
     values = F.reshape(input, (1,)) if not b.ndim else input
     if a.ndim == 1:
@@ -267,7 +268,11 @@ def _searchsorted(F: Any, sorted_sequence: Any, input: Any, *, out_int32: bool, 
     return F.reshape(_search(F, sorted_sequence, values, out_int32=out_int32, right=right), b.shape)
 
 
-def _searchsorted_rule(sorted_sequence: Aval, input: Aval, **attrs: Any) -> Aval:
+def _searchsorted_rule(sorted_sequence: Aval, input: Aval, sorter: Aval | None, **attrs: Any) -> Aval:
+    if sorter is not None:
+        need_index("searchsorted", sorter=sorter)
+        if sorter.shape != sorted_sequence.shape:
+            raise ShapeError(f"searchsorted: sorter has shape {sorter.shape}, but {sorted_sequence.shape} is needed.")
     if not sorted_sequence.ndim or (sorted_sequence.ndim > 1 and sorted_sequence.shape[:-1] != input.shape[:-1]):
         raise ShapeError(
             f"searchsorted: sorted_sequence has shape {sorted_sequence.shape}, input {input.shape}. Give one vector, "
@@ -280,9 +285,10 @@ register(
     name="searchsorted",
     doc="Where in the last axis of `sorted_sequence`, which ascends, each value of `input` would go: before the "
     'elements equal to it, or behind them with right=True (side="right"). A vector serves all, else the axes in front '
-    "are equal. Every pair is compared. As torch.searchsorted, without sorter.",
-    signature="sorted_sequence, input, *, out_int32=False, right=False, side=None",
-    inputs=("sorted_sequence", "input"),
+    "are equal. Every pair is compared. sorter: indices that sort the sequence, which need not ascend then. As "
+    "torch.searchsorted.",
+    signature="sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None",
+    inputs=("sorted_sequence", "input", "sorter"),
     canon=_search_canon("searchsorted"),
     rule=_searchsorted_rule,
     compose=_searchsorted,
@@ -291,6 +297,7 @@ register(
         Sample(t(4, fill=(-1.0, 0.0, 0.0, 1.0)), t(3, fill=(-1.0, 0.0, NAN)), right=True),
         Sample(t(2, 3, fill=((1.0, 2.0, 3.0), (0.0, 4.0, 5.0))), t(2, 2), side="right", out_int32=True),
         Sample(t(3, dtype="int64", fill=(1, 5, 9)), t(dtype="int64", fill=5)),
+        Sample(t(3, fill=(2.0, 0.0, 1.0)), t(4, fill=(0.0, 0.5, 1.5, 9.0)), these(1, 2, 0)),
         Sample(t(0), t(2)),
         Sample(t(3, fill=(0.0, 1.0, 2.0)), t(0)),
         Sample(t(3, fill=(0.0, 1.0, 2.0)), t(4, 6, layout="transposed")),
@@ -298,6 +305,7 @@ register(
     ),
     errors=(
         Bad(ShapeError, "equal axes", t(2, 3), t(3, 3)),
+        Bad(ShapeError, "sorter has shape", t(3), t(2), these(0)),
         Bad(ArgumentError, "side='up'", t(2), t(2), side="up"),
         Bad(ArgumentError, "side='left'", t(2), t(2), side="left", right=True),
     ),
