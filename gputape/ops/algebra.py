@@ -61,7 +61,7 @@ for _name, _first, _second, _ndims, _formula, _product, _shapes in _SUMS:
         name=_name,
         doc=f"beta · input + alpha · ({_formula}), input broadcast; beta = 0 ignores the input. As torch.{_name}.",
         signature=f"input, {_first}, {_second}, *, beta=1, alpha=1",
-        precision="narrow",
+        precision=None if _name == "addr" else "narrow",
         inputs=("input", _first, _second),
         canon=factors_canon(_name),
         rule=_sum_rule(_name, _first, _second, _ndims),

@@ -261,6 +261,7 @@ def _register_quantile(name: str, what: str, skip_nan: bool) -> None:
         is "linear", "lower", "higher", "nearest" or "midpoint". float32 or float64.""",
         signature='input, q, dim=None, keepdim=False, *, interpolation="linear"',
         inputs=("input",),
+        precision="wide",
         arrays=(("q",), f"{name}_at"),
         canon=canon,
         rule=rule,
@@ -293,6 +294,7 @@ def _register_quantile(name: str, what: str, skip_nan: bool) -> None:
         canon=canon_at,
         rule=rule_at,
         compose=compose_at,
+        precision="wide",
         public=False,
         samples=(
             Sample(_distinct(5, 3), t(2, fill=(0.3, 0.7)), dim=0),
