@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .arrays import as_array, aval_of
 from .aval import Aval
 from .errors import DTypeError, ShapeError
 from .functions import Functions
@@ -343,6 +344,12 @@ def multi_head_attention(
         _shape("multi_head_attention", name, F.aval(w), (d, width))
     _shape("multi_head_attention", "wo", F.aval(wo), (width, d))
     if mask is not None:
+        given = aval_of(as_array(mask)).dtype
+        if given != "bool":  # a mask of floats to add would mean the opposite
+            raise DTypeError(
+                f"multi_head_attention: mask is {given}, but bools are needed, True = may attend. Compare, for example "
+                "mask == 0 for one that is added to scores."
+            )
         mask = F.const(mask, "bool")
         _shape("multi_head_attention", "mask", F.aval(mask), (n, n))
     return F.multi_head_attention(wq, wk, wv, wo, x, mask, num_heads)

@@ -267,3 +267,12 @@ def test_ops_beyond_the_page_are_methods_with_the_gt_signature():
     assert TapeM.gelu(x).run(tape)[1].node(len(tape)).op.startswith("gelu")
     tape, both = tape.op("max", x, dim=1)
     assert len(both) == 2  # gt.max is torch's
+
+
+@pytest.mark.parametrize("mask", [np.where(np.tri(3) > 0, 0.0, -np.inf), np.tri(3, dtype=int), [[1, 0, 0]] * 3])
+def test_attention_takes_a_mask_of_bools_only(mask):
+    w, x = np.ones((2, 2)), np.ones((3, 2))
+    with pytest.raises(gt.DTypeError, match="multi_head_attention: mask is .*True = may attend"):
+        run("multi_head_attention", w, w, w, w, x, Plain(mask))
+    y, _ = run("multi_head_attention", w, w, w, w, x, Plain([[True, False, False]] * 3))
+    assert y.shape == (3, 2)
