@@ -20,7 +20,7 @@ def scatter(rt: Any, y: Any, input: Any, index: Any, src: Any, *, dim: int) -> N
     if not index.size:
         return
     used = index.shape or (1,)
-    source = rt.packed(src.reshape(src.shape or (1,))[tuple(map(slice, used))])
+    source = rt.packed((src if src.ndim else src.reshape((1,)))[tuple(map(slice, used))])
     strides = strides_of(y) if y.ndim else (0,)
     beside = tuple(0 if k == dim else s for k, s in enumerate(strides))
     place = positions(rt, index, used, beside, strides[dim] if y.ndim else 0, size)
