@@ -39,7 +39,7 @@ class Compiled:
 
     def __init__(self, f: Callable[..., Any]) -> None:
         self.f, self.name = f, getattr(f, "__name__", "step")
-        self.plans: dict[Any, tuple[Plan, Callable[..., Any], list[Any]]] = {}
+        self.plans: dict[Any, tuple[Plan, Callable[..., Any], list[Callable[[Any], Any]]]] = {}
         self._lock = threading.RLock()  # a plan has one arena
         self._last: tuple[Any, ...] | None = None  # (conditions, (shape, dtype) per argument, what `plans` holds)
         functools.update_wrapper(self, f)
@@ -115,10 +115,9 @@ class Compiled:
         return found
 
     def _replay(self, found: Any, arrays: Any) -> Any:
-        plan, rebuild, statics = found
+        plan, rebuild, wraps = found
         plan.refuse_aliases(arrays)
-        values = plan.replay(arrays)
-        return rebuild([self._wrap(plan, k, v, s) for k, (v, s) in enumerate(zip(values, statics, strict=True))])
+        return rebuild([wrap(value) for wrap, value in zip(wraps, plan.replay(arrays), strict=True)])
 
     def _record(self, key: Any, leaves: list[Any], arrays: list[Any], build: Callable[..., Any]) -> Any:
         self._warn_if_piling_up(key)
@@ -147,22 +146,13 @@ class Compiled:
         for r in results:
             if isinstance(r, Var) and r.rec is not trace:
                 raise CompileError(f"{self.name}: it returned a value of another recording. Return what it computed.")
-        statics = [None if isinstance(r, Var) else r for r in results]
+        wraps = [_wrap(r, trace) for r in results]
         plan = Plan(trace, results, self.name)
         plan.refuse_aliases([a for a in arrays if a is not None])
-        self.plans[key] = plan, rebuild, statics
+        self.plans[key] = plan, rebuild, wraps
         if len(self.plans) > self.limit:
             del self.plans[next(iter(self.plans))]
         return self.plans[key]
-
-    def _wrap(self, plan: Plan, k: int, value: Any, static: Any) -> Any:
-        """A result as eager gives it: a `Var` for what was computed inside `gt.record()`, else an array."""
-        if value is None:
-            return static
-        if plan.result_ids[k] not in plan.in_window:
-            return value
-        rec = Recording()
-        return rec.leaf(value, requires_grad=False, copy=False)
 
     def _warn_if_piling_up(self, key: Any) -> None:
         if len(self.plans) < self.limit // 2:
@@ -180,6 +170,18 @@ class Compiled:
 def _conditions() -> tuple[Any, ...]:
     """What every program is recorded under: the device, and the precisions."""
     return (_backend.current(), *in_force())
+
+
+def _wrap(result: Any, trace: Trace) -> Callable[[Any], Any]:
+    """What makes of a value that a replay gives a result as eager has it: a `Var` of what was computed inside
+    `gt.record()`, else an array; of None what was returned beside arrays."""
+    if not isinstance(result, Var):
+        return lambda value: result
+    if result.id not in trace.in_window:
+        return lambda value: value
+    rec = Recording()  # a finished one, whose leaf holds no value, serves all calls
+    node = rec.leaf(result._value, requires_grad=False, copy=False).node
+    return lambda value: Var(rec, node, 0, value)
 
 
 def _is_array(x: Any) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -19,35 +18,12 @@ from .errors import CompileError
 from .node import Node
 from .placement import ALIGNMENT, Placement, Program, aligned
 from .predict import Prediction, predict
+from .premises import Premises
 from .registry import At
 from .trace import Trace
 from .variable import Cell, Var
 
 _QUIET = Quiet()  # one of its own: steps that widen enter the backend's, and it cannot be entered twice
-
-
-class Premise:
-    """Something that a program was recorded under.
-
-    Attributes:
-        read: gives what decided, as plain values and objects.
-        holder: an object with attributes; while they are the very same, so is what `read` gives. None if there is none.
-    """
-
-    def __init__(self, read: Callable[[], list[Any]], holder: Any) -> None:
-        self.read, self.was = read, read()
-        self.vars: dict[str, Any] = {} if holder is None else vars(holder)
-        self.names, self.values = list(self.vars), list(self.vars.values())
-
-    def holds(self) -> bool:
-        """Whether it is still so."""
-        if self.names and all(map(is_, self.vars.values(), self.values)) and list(self.vars) == self.names:
-            return True
-        now = self.read()
-        if not (len(self.was) == len(now) and all(map(is_, self.was, now))) and not _unchanged(self.was, now):
-            return False
-        self.names, self.values = list(self.vars), list(self.vars.values())
-        return True
 
 
 class Plan:
@@ -63,16 +39,13 @@ class Plan:
         self.record = trace.nodes
         self.arguments, self.cells = trace.arguments, trace.cells_read
         self.words = trace.words
-        self.in_window = trace.in_window
-        trace.depends(lambda: [x for cell in self.cells.values() for x in (cell.requires_grad, cell.array)])
-        self.premises = [Premise(read, holder) for read, holder in trace.premises.items()]
+        self.premises = Premises(trace.premises, list(trace.cells_read.values()))
         self.owned: dict[int, list[Cell]] = {}  # id of an owner of memory → the cells in it
         for cell in (*self.cells.values(), *trace.effects):
             self.owned.setdefault(id(owner_of(cell.array)), []).append(cell)
         same = _common_subexpressions(trace)
         self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
         self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
-        self.result_ids = [r.id if isinstance(r, Var) else None for r in results]
         self.inputs_of: dict[int, tuple[Any, ...]] = {
             i: tuple([None if j is None else same[j] for j in n.inputs]) for i, n in enumerate(self.record)
         }
@@ -182,7 +155,7 @@ class Plan:
 
     def holds(self) -> bool:
         """Whether modules, optimizers and parameters are still in the modes that the program was recorded in."""
-        return all([premise.holds() for premise in self.premises])
+        return self.premises.hold()
 
     def refuse_aliases(self, arguments: Sequence[Any]) -> None:
         """Raise `CompileError` if an argument is the memory of a cell that the program reads or writes."""
@@ -270,14 +243,6 @@ def _common_subexpressions(trace: Trace) -> dict[int, int]:
         key = (what, *(None if j is None else same[j] for j in node.inputs))
         same[i] = seen.setdefault(key, i)
     return same
-
-
-def _unchanged(was: list[Any], now: list[Any]) -> bool:
-    return len(was) == len(now) and all(a is b or (_plain(a) and _plain(b) and a == b) for a, b in zip(was, now))
-
-
-def _plain(x: Any) -> bool:
-    return x is None or isinstance(x, bool | int | float | str) or (isinstance(x, tuple) and all(map(_plain, x)))
 
 
 def _runs(node: Node) -> bool:
