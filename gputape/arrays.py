@@ -74,6 +74,9 @@ class Memory(Protocol):
     def address(self, array: Any) -> int:
         """Of the array's element 0."""
 
+    def view(self, array: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+        """An array over the memory of `array`; `offset` and `strides` count elements from its element 0."""
+
     def synchronize(self) -> None:
         """Wait for all launches; raises as `host` does."""
 
@@ -107,8 +110,27 @@ class Host:
     def address(self, array: np.ndarray) -> int:
         return array.__array_interface__["data"][0]
 
+    def view(self, array: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+        window = _Window(array, offset, shape, strides)
+        return np.empty(shape, array.dtype) if 0 in shape else np.asarray(window).view(array.dtype)
+
     def synchronize(self) -> None:
         """Nothing: NumPy has finished when it returns."""
+
+
+class _Window:
+    """Memory of `owner` seen with other strides; `numpy.asarray` of it keeps the owner alive."""
+
+    def __init__(self, owner: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self.owner, item = owner, owner.itemsize
+        address, read_only = owner.__array_interface__["data"]
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": f"<u{item}",
+            "data": (address + offset * item, read_only),
+            "shape": tuple(shape),
+            "strides": tuple(s * item for s in strides),
+        }
 
 
 HOST = Host()

@@ -128,6 +128,15 @@ def need_same_dtype(op: str, **avals: Aval | None) -> None:
         raise DTypeError(f"{op}: the inputs have different dtypes ({kinds}). Cast them to one dtype with gt.cast.")
 
 
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a C-ordered array, in elements."""
+    out, step = [], 1
+    for n in reversed(shape):
+        out.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(out))
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 

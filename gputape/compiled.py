@@ -1,8 +1,8 @@
 """`gt.compile`: record a step once as one flat program, then replay it.
 
 The first call at a signature records everything: forward, backward, parameter updates. Arguments, parameters and
-optimizer state are its inputs; writes to cells are effects at its end. Later calls replay the plan, as long as what it
-was recorded under still holds.
+optimizer state are its inputs; writes to cells are effects at its end. Nothing is computed on the way. That call and
+later ones replay the plan, as long as what it was recorded under still holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Compiled:
 
     limit = 16
 
-    def __init__(self, f: Callable[..., Any]) -> None:
+    def __init__(self, f: Callable[..., Any], rewrite: bool = True) -> None:
+        self.rewrite = rewrite
         self.f, self.name = f, getattr(f, "__name__", "step")
         self.plans: dict[Any, tuple[Plan, Callable[..., Any], list[Callable[[Any], Any]]]] = {}
         self._lock = threading.RLock()  # a plan has one arena
@@ -147,7 +148,7 @@ class Compiled:
             if isinstance(r, Var) and r.rec is not trace:
                 raise CompileError(f"{self.name}: it returned a value of another recording. Return what it computed.")
         wraps = [_wrap(r, trace) for r in results]
-        plan = Plan(trace, results, self.name)
+        plan = Plan(trace, results, self.name, self.rewrite)
         plan.refuse_aliases([a for a in arrays if a is not None])
         self.plans[key] = plan, rebuild, wraps
         if len(self.plans) > self.limit:
@@ -193,7 +194,7 @@ def _array(x: Any) -> Any:
     return _backend.as_array(x) if isinstance(x, np.ndarray | np.generic) else _backend.current().memory.array(x)
 
 
-def compile(f: Callable[..., Any]) -> Compiled:
+def compile(f: Callable[..., Any] | None = None, *, rewrite: bool = True) -> Any:
     """Record `f` at its first call with each signature, then replay: the same numbers, less overhead.
 
     Arrays among the arguments (also in tuples, lists and dicts) are inputs; everything else is part of the signature.
@@ -201,11 +202,17 @@ def compile(f: Callable[..., Any]) -> Compiled:
     are fresh copies.
 
     Args:
-        f: a function of arrays, such as a whole training step.
+        f: a function of arrays, such as a whole training step. Left out, `compile(rewrite=…)` is a decorator.
+        rewrite: whether ops may be put together (`plan.explain()` tells which), which can round results otherwise.
+            False repeats what was recorded, bit for bit.
+
+    Returns:
+        A `Compiled` function, called like `f`.
 
     Raises:
         CompileError: `f` reads a value on the host while it is recorded, is nested in another recording, or returns
-        what
-            is no array.
+            what is no array.
     """
-    return Compiled(f)
+    if f is None:
+        return lambda f: Compiled(f, rewrite)
+    return Compiled(f, rewrite)

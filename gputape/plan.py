@@ -15,11 +15,13 @@ from . import flat
 from .arrays import Quiet, memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
+from .graph import Graph
 from .node import Node
 from .placement import ALIGNMENT, Placement, Program, aligned
-from .predict import Prediction, predict
+from .predict import Prediction, bytes_of, predict
 from .premises import Premises
 from .registry import At
+from .rewrite import rewrite
 from .trace import Trace
 from .variable import Cell, Var
 
@@ -34,58 +36,49 @@ class Plan:
         placement: where its values live.
     """
 
-    def __init__(self, trace: Trace, results: Sequence[Any], name: str) -> None:
-        self.name, self.backend = name, trace.backend
-        self.record = trace.nodes
-        self.arguments, self.cells = trace.arguments, trace.cells_read
+    def __init__(self, trace: Trace, results: Sequence[Any], name: str, rewrites: bool = True) -> None:
+        self.name, self.backend, self.rewrites = name, trace.backend, rewrites
         self.words = trace.words
         self.premises = Premises(trace.premises, list(trace.cells_read.values()))
         self.owned: dict[int, list[Cell]] = {}  # id of an owner of memory → the cells in it
-        for cell in (*self.cells.values(), *trace.effects):
+        for cell in (*trace.cells_read.values(), *trace.effects):
             self.owned.setdefault(id(owner_of(cell.array)), []).append(cell)
-        same = _common_subexpressions(trace)
-        self.effects = {cell: same[var.id] for cell, var in trace.effects.items()}
-        self.results = [same[r.id] if isinstance(r, Var) else None for r in results]
-        self.inputs_of: dict[int, tuple[Any, ...]] = {
-            i: tuple([None if j is None else same[j] for j in n.inputs]) for i, n in enumerate(self.record)
-        }
-        self.live = self._reachable()
+        graph = Graph(trace, results)
+        graph.renumber()
+        self.recorded, self._plain = len(trace.nodes), graph.copy()
+        if rewrites:
+            rewrite(graph, self.backend)
+            graph.renumber()
+        self.graph, self.record = graph, list(graph.nodes.values())
+        self.cells, self.arguments = graph.cells, graph.arguments
+        self.effects, self.results = graph.effects, graph.results
         self._bind()
-
-    def _reachable(self) -> list[int]:
-        """Ids, ascending, that a result or an effect depends on."""
-        wanted = {i for i in (*self.results, *self.effects.values()) if i is not None}
-        for i in range(len(self.record) - 1, -1, -1):
-            if i in wanted:
-                wanted.update(j for j in self.inputs_of[i] if j is not None)
-        return sorted(wanted)
 
     # --- memory
 
     def _bind(self) -> None:
-        body, record = self.backend.body, self.record
-        kept = [i for i in self.results if i is not None]
-        scratch = {i: _backend._scratch(body(record[i].at), record[i].at) for i in self.live if _runs(record[i])}
-        program = Program(record, self.live, self.inputs_of, self.cells, self.effects, kept, scratch)
-        self.placement = Placement(program, self.backend.memory)
+        record = self.record
+        program = self._program(self.graph)
+        scratch = program.scratch
+        self.placement = Placement(program, self.backend.memory, self.rewrites)
         self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         steps: list[tuple[Node, list[Callable[[], Any]]]] = []  # what runs, and its calls
-        for i in self.live:
-            node = record[i]
-            inputs = [None if j is None else values[j][0] for j in self.inputs_of[i]]
+        for i, node in enumerate(record):
+            inputs = [None if j is None else values[j][0] for j in node.inputs]
             if not node.inputs:
                 values[i] = (self._leaf(i, node),)
             elif node.op == "output":
-                values[i] = (values[self.inputs_of[i][0]][node.attrs["index"]],)
+                values[i] = (values[node.inputs[0]][node.attrs["index"]],)
             elif node.at.op.view is not None:
                 values[i] = self.backend.call(node.at)(inputs)
             else:
                 values[i] = tuple([self._output(i, k, a) for k, a in enumerate(node.avals)])
+                if i in self.placement.zeroed:
+                    values[i][0][...] = 0
                 if i in self.placement.joins:
-                    values[i][0][...] = 0  # its parts are computed in their places
-                    continue
+                    continue  # its inputs are computed where they belong
                 work, start = [], self.placement.scratch(i)
                 for a in scratch[i]:
                     work.append(self._carve(start, a))
@@ -93,7 +86,7 @@ class Plan:
                 steps.append((node, self._call(node.at, list(values[i]), inputs, work)))
         self.ran, self.steps = [node for node, _ in steps], self.backend.steps(steps)
         home = program.home
-        self._arguments_in = [values[i][0] if i in values else None for i in self.arguments]
+        self._arguments_in = [None if i is None else values[i][0] for i in self.arguments]
         self._effects_out = [
             (cell, values[i][0], home[i][0] in self.cells)
             for cell, i in self.effects.items()
@@ -106,6 +99,12 @@ class Plan:
         """Kernel launches of one replay; 0 on the CPU."""
         return sum(self.steps.launches or ())
 
+    def _program(self, graph: Graph) -> Program:
+        nodes, body = graph.nodes, self.backend.body
+        kept = [i for i in graph.results if i is not None]
+        scratch = {i: _backend._scratch(body(n.at), n.at) for i, n in nodes.items() if _runs(n)}
+        return Program(list(nodes.values()), graph.inputs, graph.cells, graph.effects, kept, scratch)
+
     @property
     def arena_bytes(self) -> int:
         """Size of the one buffer that holds the intermediate values."""
@@ -115,7 +114,11 @@ class Plan:
         if a is None:
             return None
         cell = self.placement.in_cell.get((i, k))
-        return cell.array if cell is not None else self._carve(self.placement.output(i, k), a)
+        if cell is not None:
+            return cell.array
+        start, whole, within = self.placement.output(i, k)
+        array = self._carve(start, whole)
+        return array if within is None else self.backend.memory.view(array, within[0], a.shape, within[1])
 
     def _leaf(self, i: int, node: Node) -> Any:
         """Where an input of the program lives: a buffer that replays fill, the cell's memory, or the constant."""
@@ -193,30 +196,35 @@ class Plan:
 
     # --- reading
 
+    def totals(self, rewritten: bool = True) -> dict[str, int]:
+        """Calls of a replay, bytes that they read and write, and bytes of the arena; what they would be if nothing was
+        rewritten, too."""
+        graph = self.graph if rewritten else self._plain
+        placement = self.placement if rewritten else Placement(self._program(graph), self.backend.memory, False)
+        runs = [i for i, node in graph.nodes.items() if _runs(node) and i not in placement.joins]
+        return {"calls": len(runs), "bytes": sum(bytes_of(graph.nodes[i]) for i in runs), "arena": placement.size}
+
     def explain(self) -> str:
-        """The program as text: each step with its shapes and bytes, then the totals."""
+        """The program as text: each step with its shapes and bytes, and what rewrites put it in the place of; then the
+        totals, with and without rewrites."""
         lines = [f"plan of {self.name} on {self.backend.name!r}"]
-        total = 0
-        for i in self.live:
-            node = self.record[i]
+        for i, node in enumerate(self.record):
             if not node.inputs:
                 kind = "cell" if i in self.cells else "argument" if i in self.arguments else "constant"
                 lines.append(f"  %{i} = {kind} {node.name or ''} {node.aval}")
                 continue
-            moved = sum(a.nbytes for a in (*node.at.ins, *node.at.outs) if a is not None)
-            free = node.op == "output" or node.at.op.view is not None
-            total += 0 if free else moved
-            inside = ", ".join("None" if j is None else f"%{j}" for j in self.inputs_of[i])
-            note = "view" if free else f"{moved} bytes"
-            lines.append(f"  %{i} = {node.op}({inside}): {', '.join(map(repr, node.avals))}  [{note}]")
+            free = "view" if not _runs(node) else "in place" if i in self.placement.joins else None
+            inside = ", ".join("None" if j is None else f"%{j}" for j in node.inputs)
+            note = f"  ({self.graph.notes[i]})" if i in self.graph.notes else ""
+            cost = free or f"{bytes_of(node)} bytes"
+            lines.append(f"  %{i} = {node.op}({inside}): {', '.join(map(repr, node.avals))}  [{cost}]{note}")
         for cell, i in self.effects.items():
             lines.append(f"  {cell.name or 'cell'} ← %{i}")
-        dropped = len(self.record) - len(self.live)
         launches = f"{self.launches} launches, " if self.backend.family == "kernels" else ""
-        lines.append(
-            f"{len(self.ran)} calls, {launches}{total} bytes moved, arena {self.arena_bytes} bytes, {dropped} of "
-            f"{len(self.record)} recorded nodes dropped"
-        )
+        for what, more, totals in (("", launches, self.totals()), ("without rewrites: ", "", self.totals(False))):
+            calls, moved, arena = totals.values()
+            lines.append(f"{what}{calls} calls, {more}{moved} bytes moved, arena {arena} bytes")
+        lines.append(f"{self.recorded} nodes were recorded, {len(self._plain.nodes)} of them needed and different")
         return "\n".join(lines)
 
     __str__ = explain
@@ -229,20 +237,6 @@ class Plan:
             ArgumentError: there are no figures for that GPU.
         """
         return predict(self.name, self.ran, self.steps.launches, gpu)
-
-
-def _common_subexpressions(trace: Trace) -> dict[int, int]:
-    """Id → the first id that computes the same from the same inputs."""
-    same: dict[int, int] = {}
-    seen: dict[Any, int] = {}
-    for i, node in enumerate(trace.nodes):
-        if not node.inputs or i in trace.fresh:
-            same[i] = i
-            continue
-        what = ("output", node.attrs["index"]) if node.op == "output" else node.at
-        key = (what, *(None if j is None else same[j] for j in node.inputs))
-        same[i] = seen.setdefault(key, i)
-    return same
 
 
 def _runs(node: Node) -> bool:

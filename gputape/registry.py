@@ -50,10 +50,14 @@ class Op:
         compose: `(F, *inputs, **attrs) -> result`; a composed op has no body and no vjp: it is the ops it calls.
         view: `(shape, strides, **attrs) -> (offset, strides) | None`, in elements; the output shares the input's memory
             unless None is returned. The body of a view op returns the view instead of writing an output.
+        unview: `(strides, *avals, **attrs) -> strides | None`: the strides of an input whose view has these, where the
+            view is of all elements.
         inplace: whether outputs may be the memory of inputs of their aval: bodies and kernels read each element before
             they write it.
-        joins: `(*avals, **attrs) -> offsets`: the output is a vector that holds the elements of each input from that
-            offset on, in C order, and zeros between them.
+        strided: names of the outputs that bodies and kernels also write where they are not in C order.
+        places: `(strides, *avals, **attrs) -> ((offset, strides), …) | None`: the output only holds the inputs, each at
+            this place of an output with those strides, and zeros between them. An input that is computed there needs
+            no copy.
         infinite: whether results may be infinite for finite inputs, so that `gt.detect_anomaly` finds nothing in it.
         batch: the axis of each input, then of each output, along which the op works on samples independently (None for
             an array without one); "none" if the op is not separable; a function of the attributes if that depends.
@@ -93,9 +97,11 @@ class Op:
     order: Any = "any"
     compose: Callable[..., Any] | None = None
     view: Callable[..., Any] | None = None
+    unview: Callable[..., Any] | None = None
     inplace: bool = False
     infinite: bool = False
-    joins: Callable[..., Sequence[int]] | None = None
+    strided: tuple[str, ...] = ()
+    places: Callable[..., Any] | None = None
     batch: Any = "none"
     number: tuple[str, str] | None = None
     precision: str | None = None

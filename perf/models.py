@@ -106,7 +106,7 @@ def primitives(name: str) -> list[At]:
     Views, which move nothing, and ops on scalars alone are left out.
     """
     example = MODELS[name]
-    step = gt.compile(trainer(example.build()))
+    step = gt.compile(trainer(example.build()), rewrite=False)
     with gt.device("cpu"):
         step(*example.batch(np.random.default_rng(0)))
     ran = dict.fromkeys(node.at for node in step.plan.record if node.inputs and node.op != "output")

@@ -82,7 +82,7 @@ def test_dead_code_goes_and_equal_computations_merge():
 
     compiled = gt.compile(f)
     compiled(np.ones(3, "f"))
-    ops = [compiled.plan.record[i].op for i in compiled.plan.live]
+    ops = [node.op for node in compiled.plan.record]
     assert ops == ["leaf", "tanh", "add"]
     assert "2 calls" in compiled.explain()
 
@@ -216,7 +216,7 @@ def test_the_digits_mlp_step_is_one_flat_program_that_trains_like_eager_bit_for_
     assert runs[0] == runs[1]
     assert len(set(runs[0][0])) == steps
     assert len(step.plans) == 1
-    kinds = {step.plan.record[i].op for i in step.plan.live}
+    kinds = {node.op for node in step.plan.record}
     assert {"linear", "linear_bwd", "cross_entropy_index", "adam_update"} & kinds >= {"linear", "adam_update"}
 
 

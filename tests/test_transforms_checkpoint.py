@@ -238,7 +238,11 @@ def test_every_op_has_the_same_gradients_in_a_checkpoint(op, sample):
 
     arrays = [inputs[k] for k in moving]
     results = []
-    for run, ck in ((gradients, plain), (gradients, gt.checkpoint), (gt.compile(gradients), gt.checkpoint)):
+    for run, ck in (
+        (gradients, plain),
+        (gradients, gt.checkpoint),
+        (gt.compile(gradients, rewrite=False), gt.checkpoint),
+    ):
         gt.manual_seed(0)
         try:
             results.append(run(ck, arrays))

@@ -23,14 +23,16 @@ def _own(body: Any, *avals: Aval, options: Any) -> list[Aval]:
     return [] if declared is None else list(declared(*avals, **dict(options)))
 
 
-def _buffers(input: Aval, weight: Aval, *others: Any, activation: str, options: Any) -> list[Aval]:
-    """The scratch of the activation's bodies. Those that give a slope have z and ones before."""
+def _buffers(input: Aval, weight: Aval, *others: Any, activation: str, options: Any, keep: bool) -> list[Aval]:
+    """The scratch of the activation's bodies. Those that do not work in place have z before, and, for a slope, ones."""
     z, kind = input.with_shape((*input.shape[:-1], weight.shape[0])), _saved_of(activation)
     if kind is None:
         return []
-    if activation == "gelu":
+    if activation == "gelu" and keep:
         return [z] * 4
     body, backward = _bodies(activation)
+    if kind == "slope" and not keep:
+        return [z, *_own(body, z, options=options)]
     if kind == "y":
         return _own(body, z, options=options)
     return [z, z, *_own(body, z, options=options), *_own(backward, z, z, options=options)]
@@ -48,6 +50,7 @@ def linear_act(
     *,
     activation: str,
     options: Any,
+    keep: bool,
     scratch: Any = (),
 ) -> None:
     kind, given = _saved_of(activation), dict(options)
@@ -58,6 +61,11 @@ def linear_act(
         h = y if saved is None else saved
         _linear.linear(xp, h, input, weight, bias)
         _run(xp, _bodies(activation)[0], (h, h), given, scratch)
+    elif not keep:
+        h = y
+        z, *rest = scratch
+        _linear.linear(xp, z, input, weight, bias)
+        _run(xp, _bodies(activation)[0], (h, z), given, rest)
     elif activation == "gelu":
         h = y
         _linear.linear(xp, saved, input, weight, bias)

@@ -17,5 +17,10 @@ def slice_bwd(xp: Any, dx: Any, dy: Any, *, shape: Ints, start: Ints, stop: Ints
     dx[_window(start, stop, step)] = dy
 
 
+def slices_bwd(xp: Any, y: Any, *dys: Any, shape: Ints, slices: Any) -> None:
+    for dy, of in zip(dys, slices, strict=True):
+        y[_window(*of)] = dy
+
+
 def _window(start: Ints, stop: Ints, step: Ints) -> tuple[Any, ...]:
     return (*map(slice, start, stop, step), ...)  # the ellipsis keeps a scalar an array

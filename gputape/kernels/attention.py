@@ -63,11 +63,15 @@ class _Rows:
 
     @classmethod
     def of(cls, rt: Any, op: str, x: Any) -> _Rows:
-        step = ALIGNED * x.itemsize
-        if x.strides[3] != x.itemsize or x.shape[3] % ALIGNED or any(s % step for s in x.strides[:3]):
+        if not _fits(x):
             y = _like(rt, x)
             window_into(op, rt, y, x, (0, 0, 0, 0), (1, 1, 1, 1), 0)
             x = y
+        return cls.at(op, x)
+
+    @classmethod
+    def at(cls, op: str, x: Any) -> _Rows:
+        """An array that has such rows."""
         batch, head, step, _ = (s // x.itemsize for s in x.strides)
         if abs(step) > LONGEST_STEP:
             raise BackendError(
@@ -76,19 +80,25 @@ class _Rows:
         return cls(x, (np.int64(batch), np.int64(head)), step)
 
 
+def _fits(x: Any) -> bool:
+    """Whether an array has rows as `_Rows` has them."""
+    step = ALIGNED * x.itemsize
+    return x.strides[3] == x.itemsize and not x.shape[3] % ALIGNED and not any(s % step for s in x.strides[:3])
+
+
 def _like(rt: Any, x: Any) -> Any:
     """A new array like `x` with rows as `_Rows` has them."""
     return rt.empty((*x.shape[:3], cdiv(x.shape[3], ALIGNED) * ALIGNED), x.dtype)
 
 
-def _room(rt: Any, y: Any) -> Any:
-    """What the kernels write in the place of `y`: itself if its rows are as `_Rows` has them. `_settle` copies it."""
-    return y if y.shape[3] % ALIGNED == 0 else _like(rt, y)
+def _room(rt: Any, op: str, y: Any) -> _Rows:
+    """What the kernels write in the place of `y`: itself if it has such rows. `_settle` copies it."""
+    return _Rows.at(op, y if _fits(y) else _like(rt, y))
 
 
-def _settle(rt: Any, y: Any, written: Any) -> None:
-    if written is not y:
-        copy_into(rt, y, written[..., : y.shape[3]])
+def _settle(rt: Any, y: Any, written: _Rows) -> None:
+    if written.array is not y:
+        copy_into(rt, y, written.array[..., : y.shape[3]])
 
 
 @dataclass
@@ -131,15 +141,15 @@ def attention(
     mask = _Mask.of(rt, "attention", attn_mask, q.array)
     kernel = _kernel("attention", mask.kind, dropout_p > 0, *_tile(rt, "attention", query, value))
     batch, heads, length, _ = query.shape
-    room = _room(rt, y)
+    room = _room(rt, "attention", y)
     launch(
         kernel,
         (batch * heads * cdiv(length, _block(kernel, "BLOCK_M")),),
         (
-            *(room, lse, q.array, k.array, v.array, mask.array, _state(rt, state, dropout_p, q.array)),
+            *(room.array, lse, q.array, k.array, v.array, mask.array, _state(rt, state, dropout_p, q.array)),
             *_sizes(q.array, k.array, v.array),
-            *(*q.outer, *k.outer, *v.outer, *mask.outer),
-            *(q.step, k.step, v.step, *mask.steps),
+            *(*room.outer, *q.outer, *k.outer, *v.outer, *mask.outer),
+            *(room.step, q.step, k.step, v.step, *mask.steps),
             *(scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset)),
         ),
         rt.stream,
@@ -217,7 +227,7 @@ def attention_bwd(
 ) -> None:
     """The weights come from `lse`, so scores of size s lose log₂ s bits of their last place."""
     delta, *spare = scratch
-    g, q, k, v = (_Rows.of(rt, "attention_bwd", x) for x in (dy, query, key, value))
+    g, q, k, v, result = (_Rows.of(rt, "attention_bwd", x) for x in (dy, query, key, value, y))
     mask = _Mask.of(rt, "attention_bwd", attn_mask, q.array)
     kind, block_d = _tile(rt, "attention_bwd", query, value)
     sizes, (batch, heads, length, width) = _sizes(q.array, k.array, v.array), g.array.shape
@@ -227,15 +237,8 @@ def attention_bwd(
         _row_sums(block_d),
         (cdiv(rows, SUM_ROWS),),
         (
-            delta,
-            g.array,
-            _Rows.of(rt, "attention_bwd", rt.packed(y)).array,
-            np.int64(rows),
-            heads,
-            length,
-            width,
-            *g.outer,
-            g.step,
+            *(delta, g.array, result.array, np.int64(rows), heads, length, width),
+            *(*g.outer, *result.outer, g.step, result.step),
         ),
         rt.stream,
     )
@@ -245,15 +248,16 @@ def attention_bwd(
     if dquery is not None:
         kernel = _kernel("attention_bwd_query", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
-        room = _room(rt, dquery)
-        launch(kernel, (programs,), (room, *inputs, *sizes, *tail), rt.stream)
+        room = _room(rt, "attention_bwd", dquery)
+        launch(kernel, (programs,), (room.array, *inputs, *sizes, *room.outer, room.step, *tail), rt.stream)
         _settle(rt, dquery, room)
     if dkey is not None or dvalue is not None:
         dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
         kernel = _kernel("attention_bwd_key", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * key.shape[1] * cdiv(key.shape[2], _block(kernel, "BLOCK_N"))
-        rooms = _room(rt, dkey), _room(rt, dvalue)
-        launch(kernel, (programs,), (*rooms, *inputs, *sizes, *tail), rt.stream)
+        rooms = [_room(rt, "attention_bwd", out) for out in (dkey, dvalue)]
+        places = [stride for room in rooms for stride in (*room.outer, room.step)]
+        launch(kernel, (programs,), (*(room.array for room in rooms), *inputs, *sizes, *places, *tail), rt.stream)
         for out, room in zip((dkey, dvalue), rooms, strict=True):
             _settle(rt, out, room)
     if dmask is not None:
@@ -265,7 +269,11 @@ def attention_bwd(
         narrowed(rt, dmask, scores)
 
 
-WIDE = ("E", "V", *(f"{x}_{stride}" for x in ("q", "k", "v") for stride in ("batch", "head", "step")))
+def _strides(*names: str) -> tuple[str, ...]:
+    return tuple(f"{x}_{stride}" for x in names for stride in ("batch", "head", "step"))
+
+
+WIDE = ("E", "V", *_strides("q", "k", "v"))
 
 
 @cache
@@ -280,11 +288,11 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
         longest = 0 if name == "attention_bwd_key" else 32
     elif dropout and name == "attention_bwd_key":
         longest = 64
-    backward = ("dy_batch", "dy_head", "dy_step") if name != "attention" else ()
+    written = {"attention": ("y",), "attention_bwd_query": ("dy", "dq"), "attention_bwd_key": ("dy", "dk", "dv")}[name]
     return triton(
-        "attention_bwd" if backward else "attention",
+        name.removesuffix("_query").removesuffix("_key"),
         name,
-        divisible=(*WIDE, *backward),
+        divisible=(*WIDE, *_strides(*written)),
         warps=warps,
         stages=stages,
         MASK=mask,
@@ -303,7 +311,7 @@ def _mask_kernel(kind: str, dropout: bool) -> Kernel:
     return triton(
         "attention_bwd",
         "attention_bwd_mask",
-        divisible=(*WIDE, "dy_batch", "dy_head", "dy_step"),
+        divisible=(*WIDE, *_strides("dy")),
         warps=warps,
         stages=stages,
         DROPOUT=dropout,
@@ -316,7 +324,7 @@ def _mask_kernel(kind: str, dropout: bool) -> Kernel:
 
 @cache
 def _row_sums(block_d: int) -> Kernel:
-    divisible = ("V", "dy_batch", "dy_head", "dy_step")
+    divisible = ("V", *_strides("dy", "y"))
     return triton("attention_bwd", "attention_bwd_rows", divisible=divisible, BLOCK_M=SUM_ROWS, BLOCK_D=block_d)
 
 
@@ -331,13 +339,14 @@ def _variants() -> list[Variant]:
         ways.append((NO_MASK, x, True, "*int64"))  # others that drop weights are compiled when they are met
         for block_d in SIZES:
             for masking, mask, drops, state in ways:
-                types = (x, stat, x, x, x, mask, state, *ints, *longs, *("int32",) * 5, *dropout)
+                types = (x, stat, x, x, x, mask, state, *ints, *longs, "int64", "int64", *("int32",) * 6, *dropout)
                 found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, tensor_cores=True))
                 inputs = (x, x, x, x, mask, stat, stat, state)
                 for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
                     kernel = _kernel(name, masking, drops, kind, block_d)
-                    found.append(Variant(kernel, (*outs, *inputs, *ints, *tail), tensor_cores=True))
-            sums = (stat, x, x, "int64", "int32", "int32", "int32", "int64", "int64", "int32")
+                    places = ("int64", "int64", "int32") * len(outs)
+                    found.append(Variant(kernel, (*outs, *inputs, *ints, *places, *tail), tensor_cores=True))
+            sums = (stat, x, x, "int64", *("int32",) * 3, *("int64",) * 4, "int32", "int32")
             found.append(Variant(_row_sums(block_d), sums))
         scores = (stat, x, x, x, x, stat, stat, stat, x, *("int32",) * 5, *ints, *tail)
         found.append(Variant(_mask_kernel(kind, False), scores, tensor_cores=True))

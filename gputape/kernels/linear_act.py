@@ -32,6 +32,7 @@ def linear_act(
     *,
     activation: str,
     options: Any,
+    keep: bool,
     scratch: Any = (),
 ) -> None:
     need_kernel("linear_act", y)
@@ -44,11 +45,20 @@ def linear_act(
         weight.T,
         None if bias is None else rt.packed(bias),
         scratch,
-        _ending(activation, formula, residual is not None),
+        _ending(activation, formula, residual is not None, keep),
         numbers,
         None if residual is None else rt.packed(residual),
         saved,
     )
+
+
+def _takes(activation: str, options: dict[str, Any]) -> bool:
+    """Whether there is a kernel with that activation: for the rewrites of compiled programs."""
+    suffix, _ = _formula(activation, dict(options))
+    return activation == "none" or {f"{activation}{suffix}", f"{activation}_bwd{suffix}"} <= FORMULAS.keys()
+
+
+linear_act.takes = _takes  # type: ignore[attr-defined]
 
 
 def _formula(activation: str, options: dict[str, Any]) -> tuple[str, tuple[float, float]]:
@@ -59,11 +69,13 @@ def _formula(activation: str, options: dict[str, Any]) -> tuple[str, tuple[float
 
 
 @cache
-def _ending(activation: str, suffix: str, residual: bool) -> _products.Ending:
+def _ending(activation: str, suffix: str, residual: bool, keep: bool = True) -> _products.Ending:
     kind = _saved_of(activation)
     if kind is None:
         return _products.Ending(residual=residual)
     apply = _function(f"{activation}{suffix}", "f")
+    if not keep:
+        return _products.Ending(apply, residual=residual)
     kept = apply if residual else None
     return _products.Ending(apply, _function(f"{activation}_bwd{suffix}", "ff") if kind == "slope" else kept, residual)
 

@@ -119,8 +119,33 @@ def _clamping(source: str, target: str, low: bool, high: bool) -> Chain:
 
 
 def clamp_bwd(rt: Any, dx: Any, dy: Any, input: Any, *, min: float | None, max: float | None) -> None:
-    bounds = (-math.inf if min is None else min, math.inf if max is None else max)
-    _apply(rt, "clamp_bwd", "clamp_bwd", dx, (dy, input), bounds)
+    _apply(rt, "clamp_bwd", "clamp_bwd", dx, (dy, input), _bounds(min, max))
+
+
+def _bounds(min: float | None, max: float | None) -> tuple[float, float]:
+    return -math.inf if min is None else min, math.inf if max is None else max
+
+
+def _lowered(op: str, attrs: dict[str, Any]) -> tuple[tuple[str, ...], tuple[float, ...]] | None:
+    """The formulas that compute an op on floating-point (or bool) operands, each but the first of the one before, and
+    their plain numbers; None if none do."""
+    if op in _PLAIN:
+        return (op,), tuple(attrs.values())
+    if op == "cast":
+        return (f"cast.{attrs['dtype']}",), ()
+    if op in ("gelu", "gelu_bwd"):
+        return (f"{op}.{attrs['approximate']}",), ()
+    if op == "nan_to_num":
+        return (op,), tuple(attrs.values())
+    if op == "pow_scalar":
+        formula = (_POWERS | _REAL_POWERS).get(attrs["exponent"], "power.c")
+        return (formula,), (attrs["exponent"],) if formula == "power.c" else ()
+    if op == "clamp":
+        bounds = {f"clamp.{side}": b for side, b in (("low", attrs["min"]), ("high", attrs["max"])) if b is not None}
+        return (tuple(bounds), tuple(bounds.values())) if bounds else None
+    if op == "clamp_bwd":
+        return (op,), _bounds(**attrs)
+    return None
 
 
 def tril(rt: Any, y: Any, input: Any, *, diagonal: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..arrays import DTYPE_NAME, NP_DTYPE, add_memory, as_array, aval_of
+from ..arrays import DTYPE_NAME, HOST, NP_DTYPE, add_memory, as_array, aval_of
 from ..errors import BackendError, IndexRangeError
 from ._copy import copy_into
 from ._ranges import Ranges
@@ -76,10 +76,7 @@ class Emulated(Runtime):
         """`x` broadcast to `shape`, without a copy."""
         return np.broadcast_to(x, shape)
 
-    @staticmethod
-    def view(x: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-        """An array over the memory of `x`; `offset` and `strides` count elements from its element 0."""
-        return np.empty(shape, x.dtype) if 0 in shape else np.asarray(_Window(x, offset, shape, strides)).view(x.dtype)
+    view = staticmethod(HOST.view)
 
     def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
         """Raise `IndexRangeError` naming the first index outside [low, size) that is not `ignore`."""
@@ -93,21 +90,6 @@ class Emulated(Runtime):
                 f"{op}: index {index[where]} at {where} of the indices {index.shape} is out of range for size {size}. "
                 + (f"Use {low} to {size - 1}." if size else "There is nothing to index.")
             )
-
-
-class _Window:
-    """Memory of `owner` seen with other strides; `numpy.asarray` of it keeps the owner alive."""
-
-    def __init__(self, owner: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        self.owner, item = owner, owner.itemsize
-        address, read_only = owner.__array_interface__["data"]
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": f"<u{item}",
-            "data": (address + offset * item, read_only),
-            "shape": tuple(shape),
-            "strides": tuple(s * item for s in strides),
-        }
 
 
 DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged

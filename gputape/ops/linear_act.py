@@ -27,19 +27,20 @@ def saved_of(activation: str) -> str | None:
     return "y" if op.saves == ("y",) else "slope"
 
 
-def _canon(input: Aval, *others: Aval | None, activation: str, options: Any) -> dict[str, Any]:
+def _canon(input: Aval, *others: Aval | None, activation: str, options: Any, keep: bool) -> dict[str, Any]:
     """The options of the activation's own card, all of them, as pairs."""
     given = dict(options)
     if saved_of(activation) is None:
         if given:
             raise ArgumentError(f"linear_act: options {given} without an activation. Leave them out.")
-        return {"activation": activation, "options": ()}
+        return {"activation": activation, "options": (), "keep": bool(keep)}
     card = get(activation)
-    return {"activation": activation, "options": tuple(card.at((input,), card.values(given)).attrs.items())}
+    options = tuple(card.at((input,), card.values(given)).attrs.items())
+    return {"activation": activation, "options": options, "keep": bool(keep)}
 
 
 def _rule(
-    input: Aval, weight: Aval, bias: Aval | None, residual: Aval | None, *, activation: str, options: Any
+    input: Aval, weight: Aval, bias: Aval | None, residual: Aval | None, *, activation: str, options: Any, keep: bool
 ) -> tuple[Aval, Aval | None]:
     card = get("linear")
     y = card.at((input, weight, bias), ()).out
@@ -49,7 +50,7 @@ def _rule(
             f"linear_act: residual has shape {residual.shape}, but the result is {y.shape}. Give it that shape."
         )
     kind = saved_of(activation)
-    return y, y if kind == "slope" or (kind == "y" and residual is not None) else None
+    return y, y if keep and (kind == "slope" or (kind == "y" and residual is not None)) else None
 
 
 def _vjp(F: Any, at: At, grads: Any, input: Any, weight: Any, bias: Any, y: Any, saved: Any) -> tuple[Any, ...]:
@@ -57,6 +58,7 @@ def _vjp(F: Any, at: At, grads: Any, input: Any, weight: Any, bias: Any, y: Any,
 
     `saved` is h or act'(z), and a function of z as well: the second of `grads` is its cotangent.
     """
+    assert at.attrs["keep"], "linear_act: a value that gradients need was not kept"
     dy, dsaved = grads
     name, options = at.attrs["activation"], dict(at.attrs["options"])
     kind, dz = saved_of(name), dy
@@ -96,9 +98,10 @@ register(
 
     `activation` is the name of an element-wise op with a gradient op of its own (relu, gelu, silu, …), `options` its
     options as pairs (name, value); "none" is linear. For backward, `saved` is the activation's result where its
-    gradient is taken from that and y is another array, or its slope, by which the gradient is then multiplied.
+    gradient is taken from that and y is another array, or its slope, by which the gradient is then multiplied. It is
+    left out without `keep`, where no gradient will be taken.
     """,
-    signature='input, weight, bias=None, residual=None, activation="none", options=()',
+    signature='input, weight, bias=None, residual=None, activation="none", options=(), keep=True',
     precision="narrow",
     inputs=("input", "weight", "bias", "residual"),
     outputs=("y", "saved"),
@@ -116,6 +119,8 @@ register(
         Sample(X, W, B, activation="gelu"),
         Sample(X, W, B, R, activation="gelu", options=(("approximate", "tanh"),)),
         Sample(X, W, None, activation="silu"),
+        Sample(X, W, B, R, activation="gelu", keep=False, grad_=False),
+        Sample(X, W, B, R, activation="tanh", keep=False, grad_=False),
         Sample(X, W, B, R, activation="leaky_relu", options=(("negative_slope", 0.2),)),
         Sample(X, W, B, activation="softplus", options=(("beta", 2.0),)),
         Sample(t(3), t(7, 3), t(7), t(7), activation="sigmoid", why_="one sample"),

@@ -6,7 +6,7 @@ import math
 from operator import index as to_int
 from typing import Any
 
-from ..aval import Aval, axis
+from ..aval import Aval, axis, contiguous_strides
 from ..errors import ArgumentError, ShapeError
 from ..registry import register
 from ..samples import Bad, Sample, t
@@ -75,15 +75,6 @@ def _reshape_view(old: tuple[int, ...], strides: Strides, *, shape: tuple[int, .
     return 0, tuple(out)
 
 
-def contiguous_strides(shape: tuple[int, ...]) -> Strides:
-    """Strides of a C-ordered array, in elements."""
-    out, step = [], 1
-    for n in reversed(shape):
-        out.append(step)
-        step *= max(n, 1)
-    return tuple(reversed(out))
-
-
 register(
     name="reshape",
     doc="The same elements, in row-major order, under another shape; one size may be -1. As torch.reshape.",
@@ -92,6 +83,7 @@ register(
     canon=_reshape_canon,
     rule=_reshape_rule,
     view=_reshape_view,
+    unview=lambda strides, input, *, shape: (_reshape_view(shape, strides, shape=input.shape) or (0, None))[1],
     vjp=lambda F, at, dy: F.reshape(dy, at.ins[0].shape),
     samples=(
         Sample(t(6, 4), shape=(3, -1)),
@@ -133,6 +125,7 @@ register(
     canon=_permute_canon,
     rule=lambda input, *, dims: input.with_shape([input.shape[d] for d in dims]),
     view=lambda shape, strides, *, dims: (0, tuple(strides[d] for d in dims)),
+    unview=lambda strides, input, *, dims: tuple(strides[d] for d in _inverse(dims)),
     vjp=lambda F, at, dy: F.permute(dy, _inverse(at.attrs["dims"])),
     samples=(
         Sample(t(2, 3, 5), dims=(2, 0, 1)),
@@ -221,6 +214,7 @@ register(
     inputs=("input",),
     rule=lambda input: input,
     view=lambda shape, strides: (0, strides),
+    unview=lambda strides, input: strides,
     vjp=lambda F, at, dy: dy,
     samples=_SAME_SAMPLES,
     errors=_SAME_ERRORS,
@@ -233,6 +227,7 @@ register(
     inputs=("input",),
     rule=lambda input: input,
     view=lambda shape, strides: (0, strides),
+    unview=lambda strides, input: strides,
     samples=_SAME_SAMPLES,
     errors=_SAME_ERRORS,
     torch="torch.Tensor.detach",

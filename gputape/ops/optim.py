@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
-from ..aval import Aval, need_float
+from ..aval import Aval, contiguous_strides, need_float
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
@@ -288,8 +288,11 @@ def _pack_rule(*arrays: Aval) -> Aval:
     return Aval((sum(map(packed_size, arrays)),), arrays[0].dtype)
 
 
-def _pack_places(*arrays: Aval) -> list[int]:
-    return list(accumulate((packed_size(a) for a in arrays[:-1]), initial=0))
+def _pack_places(strides: Any, *arrays: Aval) -> Any:
+    if strides != (1,):
+        return None
+    starts = accumulate((packed_size(a) for a in arrays[:-1]), initial=0)
+    return tuple((start, contiguous_strides(a.shape)) for start, a in zip(starts, arrays, strict=True))
 
 
 register(
@@ -299,7 +302,7 @@ elements.""",
     signature="arrays",
     inputs=("*arrays",),
     rule=_pack_rule,
-    joins=_pack_places,
+    places=_pack_places,
     samples=(
         Sample(t(3, 5), t(7), grad_=False),
         Sample(t(16), t(), t(4, 4), grad_=False),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from operator import index as to_int
 from typing import Any
 
-from ..aval import Aval, axis
+from ..aval import Aval, axis, need_same_dtype
 from ..errors import ArgumentError, IndexRangeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
@@ -109,6 +110,62 @@ register(
             name_=f"gpt gradient of {name}",
         )
         for k, name in enumerate(("queries", "keys", "values"))
+    ),
+    public=False,
+)
+
+
+def _slices_bwd_rule(*dys: Aval, shape: Ints, slices: Any) -> Aval:
+    if len(dys) != len(slices):
+        raise ArgumentError(f"slices_bwd: {len(dys)} arrays for {len(slices)} slices. Pass one for each.")
+    for dy, (start, stop, step) in zip(dys, slices, strict=True):
+        _slice_bwd_rule(dy, shape=shape, start=start, stop=stop, step=step)
+    need_same_dtype("slices_bwd", **{f"dys[{k}]": dy for k, dy in enumerate(dys)})
+    if sum(dy.size for dy in dys) != math.prod(shape):
+        raise ShapeError(
+            f"slices_bwd: {sum(dy.size for dy in dys)} elements do not fill {shape}. Pass all slices of it."
+        )
+    return dys[0].with_shape(shape)
+
+
+def _slices_places(strides: Ints, *dys: Aval, shape: Ints, slices: Any) -> Any:
+    return tuple(_slice_view(shape, strides, start=a, stop=b, step=c) for a, b, c in slices)
+
+
+register(
+    name="slices_bwd",
+    doc="An array of `shape` with each of `dys` at its (start, stop, step) of `slices`, which do not meet and together "
+    "are all of it. What the gradients of several slices add up to.",
+    signature="dys, shape, slices",
+    inputs=("*dys",),
+    rule=_slices_bwd_rule,
+    places=_slices_places,
+    strided=("y",),
+    vjp=lambda F, at, dy: tuple(F.slice(dy, *of) for of in at.attrs["slices"]),
+    samples=(
+        Sample(t(1, 3), t(2, 3), shape=(3, 3), slices=(((2, 0), (3, 3), (1, 1)), ((0, 0), (2, 3), (1, 1)))),
+        Sample(t(3), t(3), shape=(6,), slices=(((1,), (6,), (2,)), ((0,), (6,), (2,)))),
+        Sample(t(0, 2), t(1, 2), shape=(1, 2), slices=(((0, 0), (0, 2), (1, 1)), ((0, 0), (1, 2), (1, 1)))),
+        Sample(
+            t(3, 2, layout="transposed"),
+            t(3, 2, layout="flipped"),
+            shape=(3, 4),
+            slices=(((0, 2), (3, 4), (1, 1)), ((0, 0), (3, 2), (1, 1))),
+        ),
+        Sample(t(2, dtype="float64"), shape=(2,), slices=(((0,), (2,), (1,)),)),
+    ),
+    errors=(
+        Bad(ArgumentError, "2 arrays for 1 slices", t(3), t(3), shape=(6,), slices=(((0,), (3,), (1,)),)),
+        Bad(ShapeError, "not that slice", t(3), shape=(5,), slices=(((0,), (2,), (1,)),)),
+        Bad(ShapeError, r"3 elements do not fill \(5,\)", t(3), shape=(5,), slices=(((0,), (3,), (1,)),)),
+    ),
+    perf=(
+        Perf(
+            *[t(1, *_HEADS)] * 3,
+            shape=(3, *_HEADS),
+            slices=tuple(((k, 0, 0, 0, 0), (k + 1, *_HEADS), (1, 1, 1, 1, 1)) for k in range(3)),
+            name_="gpt gradient of qkv",
+        ),
     ),
     public=False,
 )

@@ -29,12 +29,13 @@ def read(rows, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
 
 
 @triton.jit
-def write(ptr, x, left, size):
-    """A tile of rows that lie one after the other."""
+def write(rows, x):
+    """A tile as the first rows."""
+    ptr, left, size, step = rows
     row = tl.arange(0, x.shape[0])
     d = tl.arange(0, x.shape[1])
     inside = (row < left)[:, None] & (d < size)[None, :]
-    tl.store(ptr + row[:, None] * size + d[None, :], x.to(ptr.dtype.element_ty), mask=inside)
+    tl.store(ptr + row[:, None] * step + d[None, :], x.to(ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -61,7 +61,7 @@ def _attend(
 
 @triton.jit
 def attention(
-    y_ptr,  # out (B, H, L, V) contiguous
+    y_ptr,  # out (B, H, L, V)
     lse_ptr,  # out (B, H, L) float32: ln Σ exp(scores); the lowest number where nothing may be attended
     q_ptr,  # in (B, H, L, E)
     k_ptr,  # in (B, H / group, S, E)
@@ -74,7 +74,9 @@ def attention(
     S,
     E,
     V,
-    q_batch,  # 64-bit strides from one sample, and one head, to the next
+    y_batch,  # 64-bit strides from one sample, and one head, to the next
+    y_head,
+    q_batch,
     q_head,
     k_batch,
     k_head,
@@ -82,7 +84,8 @@ def attention(
     v_head,
     mask_batch,
     mask_head,
-    q_step,  # strides from one row to the next
+    y_step,  # strides from one row to the next
+    q_step,
     k_step,
     v_step,
     mask_row,
@@ -134,4 +137,5 @@ def attention(
     tl.store(lse_ptr + row + first_m + m, lse, mask=m < L - first_m)
     if DROPOUT:
         total *= factor
-    tile.write(y_ptr + (row + first_m) * V, total / norm[:, None], L - first_m, V)
+    results = tile.below((y_ptr + batch * y_batch + head * y_head, L, V, y_step), first_m)
+    tile.write(results, total / norm[:, None])

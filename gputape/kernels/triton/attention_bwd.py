@@ -14,23 +14,29 @@ import gputape.kernels.triton._attention as tile
 def attention_bwd_rows(
     delta_ptr,  # out (rows) float32: Σ dy · y
     dy_ptr,  # in (B, H, L, V)
-    y_ptr,  # in (B, H, L, V) contiguous
+    y_ptr,  # in (B, H, L, V)
     rows,  # B · H · L
     H,
     L,
     V,
     dy_batch,  # 64-bit strides
     dy_head,
+    y_batch,
+    y_head,
     dy_step,
+    y_step,
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     d = tl.arange(0, BLOCK_D)
     inside = (row < rows)[:, None] & (d < V)[None, :]
-    start = row // L // H * dy_batch + row // L % H * dy_head + row % L * dy_step
+    batch = row // L // H
+    head = row // L % H
+    start = batch * dy_batch + head * dy_head + row % L * dy_step
     dy = tl.load(dy_ptr + start[:, None] + d[None, :], mask=inside, other=0.0).to(tl.float32)
-    y = tl.load(y_ptr + row[:, None] * V + d[None, :], mask=inside, other=0.0).to(tl.float32)
+    start = batch * y_batch + head * y_head + row % L * y_step
+    y = tl.load(y_ptr + start[:, None] + d[None, :], mask=inside, other=0.0).to(tl.float32)
     tl.store(delta_ptr + row, tl.sum(dy * y, axis=1), mask=row < rows)
 
 
@@ -94,7 +100,7 @@ def _query_gradient(
 
 @triton.jit
 def attention_bwd_query(
-    dq_ptr,  # out (B, H, L, E) contiguous
+    dq_ptr,  # out (B, H, L, E)
     dy_ptr,  # in (B, H, L, V)
     q_ptr,  # in (B, H, L, E)
     k_ptr,  # in (B, H / group, S, E)
@@ -109,6 +115,9 @@ def attention_bwd_query(
     S,
     E,
     V,
+    dq_batch,
+    dq_head,
+    dq_step,
     dy_batch,
     dy_head,
     q_batch,
@@ -165,7 +174,8 @@ def attention_bwd_query(
         total, q, dy, lse, delta, queries, cotangents, keys, values, mask, dropout, factor, middle, stop, first_m, L,
         S, scale, causal, True, MASK, DROPOUT, PRECISION, BLOCK_M, BLOCK_N, BLOCK_D, CHUNK,
     )  # fmt: skip
-    tile.write(dq_ptr + row * E, total * (scale * 0.6931471805599453), L - first_m, E)
+    gradients = tile.below((dq_ptr + batch * dq_batch + head * dq_head, L, E, dq_step), first_m)
+    tile.write(gradients, total * (scale * 0.6931471805599453))
 
 
 @triton.jit
@@ -228,8 +238,8 @@ def _key_gradient(
 
 @triton.jit
 def attention_bwd_key(
-    dk_ptr,  # out (B, H / group, S, E) contiguous
-    dv_ptr,  # out (B, H / group, S, V) contiguous
+    dk_ptr,  # out (B, H / group, S, E)
+    dv_ptr,  # out (B, H / group, S, V)
     dy_ptr,  # this and all that follows as in attention_bwd_query
     q_ptr,
     k_ptr,
@@ -244,6 +254,12 @@ def attention_bwd_key(
     S,
     E,
     V,
+    dk_batch,
+    dk_head,
+    dk_step,
+    dv_batch,
+    dv_head,
+    dv_step,
     dy_batch,
     dy_head,
     q_batch,
@@ -311,9 +327,10 @@ def attention_bwd_key(
     dk, dv = carry
     if DROPOUT:
         dv *= factor
-    row = (batch * key_heads + key_head) * S + first_n
-    tile.write(dk_ptr + row * E, dk * (scale * 0.6931471805599453), S - first_n, E)
-    tile.write(dv_ptr + row * V, dv, S - first_n, V)
+    keys = tile.below((dk_ptr + batch * dk_batch + key_head * dk_head, S, E, dk_step), first_n)
+    tile.write(keys, dk * (scale * 0.6931471805599453))
+    values = tile.below((dv_ptr + batch * dv_batch + key_head * dv_head, S, V, dv_step), first_n)
+    tile.write(values, dv)
 
 
 @triton.jit

@@ -1,0 +1,194 @@
+"""What `gt.compile` makes of a recorded program: the same values with fewer passes over memory.
+
+A rule looks for a pattern in the `Graph` and puts other ops in its place. Each says in a note what it did, and whether
+that changes how results are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .arrays import NARROW, asnumpy
+from .backend import backend as _backend
+from .fusion import fuse
+from .graph import Graph
+from .ops.linear_act import saved_of
+from .registry import find, get
+
+
+def rewrite(graph: Graph, backend: Any) -> None:
+    """Apply all rules, each to the whole graph, in order."""
+    for rule in RULES:
+        rule(graph, backend)
+
+
+# --- sums of the gradients of slices ----------------------------------------------------------------------------------
+
+
+def joined_slices(graph: Graph, backend: Any) -> None:
+    """A sum of `slice_bwd` of slices that do not meet and leave nothing out → `slices_bwd`, which adds no zeros."""
+    for i in reversed(graph.named("add")):
+        terms = _terms(graph, i) if i in graph.nodes else []
+        if len(terms) < 2 or any(graph.nodes[k].op != "slice_bwd" for k in terms):
+            continue
+        attrs = [graph.nodes[k].attrs for k in terms]
+        boxes = [(a["start"], a["stop"], a["step"]) for a in attrs]
+        inputs = [graph.first(k) for k in terms]
+        whole = sum(graph.nodes[j].aval.size for j in inputs if j is not None) == graph.nodes[i].aval.size
+        if not whole or not all(_apart(a, b) for n, a in enumerate(boxes) for b in boxes[:n]):
+            continue
+        new = graph.op(i, "slices_bwd", inputs, shape=attrs[0]["shape"], slices=tuple(boxes))
+        graph.replace(i, new)
+        graph.notes[new] = f"{len(terms)} slice_bwd, {len(terms) - 1} add"
+
+
+def _terms(graph: Graph, i: int) -> list[int]:
+    """What is added up to node `i`, in order; sums that are read elsewhere too, or broadcast, are terms themselves."""
+    found: list[int] = []
+    for j in graph.inputs[i]:
+        assert j is not None
+        node = graph.nodes[j]
+        inner = node.op == "add" and graph.alone(j) and node.aval is graph.nodes[i].aval
+        found += _terms(graph, j) if inner else [j]
+    return found
+
+
+def _apart(a: Any, b: Any) -> bool:
+    """Whether two slices (start, stop, step) have no element in common."""
+    ranges = ((range(*p), range(*q)) for p, q in zip(zip(*a, strict=True), zip(*b, strict=True), strict=True))
+    return any(not any(k in q for k in p) for p, q in ranges)
+
+
+# --- what follows an affine map ---------------------------------------------------------------------------------------
+
+
+def linear_endings(graph: Graph, backend: Any) -> None:
+    """`linear`, then an activation, then an addition → `linear_act`. Where the gradient of the activation is taken from
+    its input, its slope is computed with it, and backward is one product."""
+    for i in graph.named("linear"):
+        _activated(graph, i, backend)
+    for i in graph.named("linear", "linear_act"):
+        _added(graph, i, backend)
+
+
+def _activated(graph: Graph, z: int, backend: Any) -> None:
+    readers = dict.fromkeys(graph.users[z])
+    acts = [k for k in readers if _activation(graph.nodes[k].op) and graph.first(k) == z]
+    if len(acts) != 1 or z in graph.wanted():
+        return
+    (h,) = acts
+    act, affine = graph.nodes[h], graph.nodes[z]
+    gradient = get(f"{act.op}_bwd")
+    slopes = [k for k in readers if graph.nodes[k].at.op is gradient and graph.inputs[k][1] == z]
+    if len(slopes) + 1 != len(graph.users[z]) or any(graph.nodes[k].attrs != act.attrs for k in slopes):
+        return
+    if not _takes(backend, act.op, act.attrs):
+        return
+    options: dict[str, Any] = {"activation": act.op, "options": tuple(act.attrs.items()), "keep": bool(slopes)}
+    new = graph.op(h, "linear_act", (*graph.inputs[z], None), affine.at.tf32, **options)
+    graph.replace(h, new)
+    note = f"linear, {act.op}"
+    if slopes:
+        slope = graph.output(new, 1)
+        for k in slopes:
+            product = graph.op(k, "mul", (graph.first(k), slope))
+            graph.notes[product] = f"{gradient.name}, with the slope of the forward pass (rounds otherwise)"
+            graph.replace(k, product)
+        note += " and its slope"
+    graph.notes[new] = note
+
+
+def _activation(name: str) -> str | None:
+    """`saved_of` an activation that `linear_act` takes; None of other ops."""
+    op, backward = find(name), find(f"{name}_bwd")
+    fits = op is not None and backward is not None and op.inputs == ("input",) and op.batch == "pointwise"
+    return saved_of(name) if fits else None
+
+
+def _takes(backend: Any, activation: str, options: dict[str, Any]) -> bool:
+    """Whether the backend computes `linear_act` with that activation."""
+    body = backend.bodies.get("linear_act")
+    return body is not None and getattr(body, "takes", lambda *_: True)(activation, options)
+
+
+def _added(graph: Graph, i: int, backend: Any) -> None:
+    """The residual: what one addition adds to the result, and nothing else reads."""
+    node = graph.nodes[i]
+    further = [k for k in graph.users[i] if graph.nodes[k].op == "output"]
+    readers = [k for k in graph.users[i] if k not in further]
+    if len(readers) != 1 or i in graph.wanted() or graph.inputs[i][3:] not in ((), (None,)):
+        return
+    (k,) = readers
+    total = graph.nodes[k]
+    if total.op != "add" or total.aval is not node.aval or not _takes(backend, "none", {}):
+        return
+    a, b = graph.inputs[k]
+    other = b if a == i else a
+    if other is None or graph.nodes[other].aval is not node.aval or (further and graph.depends(other, i)):
+        return
+    new = graph.op(k, "linear_act", (*graph.inputs[i][:3], other), node.at.tf32, **node.attrs)
+    once = ", rounded once" if node.aval.dtype in NARROW else ""
+    graph.notes[new] = graph.notes.get(i, "linear") + f", add{once}"
+    graph.replace(k, new)
+    for part in further:
+        graph.replace(part, graph.output(new, graph.nodes[part].attrs["index"]))
+
+
+# --- gathers at constant indices --------------------------------------------------------------------------------------
+
+
+def constant_gathers(graph: Graph, backend: Any) -> None:
+    """A gather at the constant indices a, a + s, a + 2s, … → a slice, and its gradient one of a slice."""
+    for i in graph.named("embedding", "index_select", "index_add"):
+        _as_slice(graph, i)
+
+
+def _as_slice(graph: Graph, i: int) -> None:
+    node = graph.nodes[i]
+    indices, x = {"embedding": (0, 1), "index_select": (1, 0), "index_add": (1, 0)}[node.op]
+    table, dim = graph.inputs[i][x], node.attrs.get("dim", 0)
+    index = _constant(graph, graph.inputs[i][indices])
+    if index is None or not index.size or table is None or not graph.nodes[table].aval.ndim:
+        return
+    shape = graph.nodes[table].aval.shape
+    steps = np.unique(np.diff(index.reshape(-1)))
+    step = int(steps[0]) if steps.size else 1
+    first, last = int(index.flat[0]), int(index.flat[-1])
+    if steps.size > 1 or step < 1 or first < 0 or last >= shape[dim]:
+        return
+    start = tuple(first if k == dim else 0 for k in range(len(shape)))
+    stop = tuple(last + 1 if k == dim else n for k, n in enumerate(shape))
+    at: dict[str, Any] = {
+        "start": start,
+        "stop": stop,
+        "step": tuple(step if k == dim else 1 for k in range(len(shape))),
+    }
+    if node.op != "index_add":
+        new = graph.op(i, "slice", (table,), **at)
+        if graph.nodes[new].aval is not node.aval:
+            new = graph.op(i, "reshape", (new,), shape=node.aval.shape)
+    else:
+        source, zeros = graph.inputs[i][2], _constant(graph, table)
+        if node.attrs["alpha"] != 1 or source is None or zeros is None or zeros.any():
+            return
+        whole = graph.nodes[source].aval is node.aval
+        new = source if whole else graph.op(i, "slice_bwd", (source,), shape=shape, **at)
+    graph.notes[new] = f"{node.op} at constant indices"
+    graph.replace(i, new)
+
+
+def _constant(graph: Graph, i: int | None) -> Any:
+    """The value of a node that is a constant, or a view of one; else None."""
+    node = graph.nodes[i] if i is not None else None
+    if node is None or (not node.inputs and node.values is None):
+        return None
+    if not node.inputs:
+        return asnumpy(node.values[0])
+    inner = _constant(graph, node.inputs[0]) if node.at.op.view is not None else None
+    return None if inner is None else _backend("cpu").call(node.at)((inner,))[0]
+
+
+RULES: tuple[Callable[[Graph, Any], None], ...] = (constant_gathers, joined_slices, linear_endings, fuse)
