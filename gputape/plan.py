@@ -23,7 +23,7 @@ from .premises import Premises
 from .registry import At
 from .rewrite import rewrite
 from .trace import Trace
-from .variable import Cell, Var
+from .variable import Cell
 
 _QUIET = Quiet()  # one of its own: steps that widen enter the backend's, and it cannot be entered twice
 
