@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, by whichever test comes first
@@ -523,3 +525,43 @@ def test_gathers_at_given_indices_stay_gathers():
     np.testing.assert_array_equal(compiled(np.arange(4), w), w[:4])
     np.testing.assert_array_equal(compiled(np.arange(4)[::-1], w), w[3::-1])
     assert "embedding" in ops_of(compiled)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_the_arena_is_close_to_what_is_alive_at_once(name):
+    step, batch = models.trainer(models.MODELS[name].build()), models.MODELS[name].batch(np.random.default_rng(0))
+    compiled = gt.compile(step)
+    compiled(*batch)
+    placement = compiled.plan.placement
+    alive = np.zeros(len(compiled.plan.record) + 1, np.int64)
+    for (i, k), (first, last) in placement._spans().items():
+        a = compiled.plan.record[i].avals[k]
+        if a is not None and (i, k) not in placement.in_cell:
+            alive[max(first, 0) : last + 1] += a.nbytes
+    for i, avals in placement.program.scratch.items():
+        alive[i] += sum(a.nbytes for a in avals) if i not in placement.joins else 0
+    assert 0 < placement.size <= 1.15 * alive.max()
+
+
+@pytest.mark.parametrize("name", ["cnn", "gpt"])
+def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name):
+    """At its peak, with the arena; counted by tracemalloc, to which NumPy tells its allocations."""
+
+    def peak(transform):
+        gt.manual_seed(0)
+        step = transform(models.trainer(models.MODELS[name].build()))
+        batch = models.MODELS[name].batch(np.random.default_rng(0))
+        tracemalloc.start()
+        try:
+            step(*batch)
+            gc.collect()
+            tracemalloc.reset_peak()
+            step(*batch)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(gt.compile) <= peak(lambda f: f)
