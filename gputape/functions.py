@@ -173,7 +173,7 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         params = _open_defaults(params)
     keywords = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
     parts = [str(p) for p in params]
-    if keywords or aliases:
+    if (keywords or aliases) and not any(p.kind is p.VAR_POSITIONAL for p in params):
         parts.insert(keywords[0] if keywords else len(parts), "*")
     head = ", ".join(([first] if first else []) + parts + [f"{b}=_absent" for _, b in aliases])
     lines = [f"def {op.name}({head}):"]

@@ -86,7 +86,8 @@ def inputs_of(op: Op, case: Any, float_dtype: str | None = None) -> list[Any]:
 def apply(function: Callable[..., Any], op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Call a function that has the card's signature."""
     if any(p.kind is p.VAR_POSITIONAL for p in op.params):
-        return function(*(attrs[name] for name in op.attrs), *inputs)
+        named = {p.name: attrs[p.name] for p in op.params if p.kind is p.KEYWORD_ONLY and p.name in attrs}
+        return function(*(attrs[name] for name in op.attrs if name not in named), *inputs, **named)
     if op.variadic:
         return function(**{op.inputs[0].lstrip("*"): list(inputs)}, **attrs)
     required = {p.name for p in op.params if p.default is inspect.Parameter.empty}

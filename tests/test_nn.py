@@ -464,3 +464,17 @@ def test_masks_of_multihead_attention_take_the_dtype_of_the_inputs(dtype, kind):
     assert with_weights.dtype == weights.dtype == without.dtype == np.dtype(dtype)
     rows = [0, 2]  # what nothing may attend to is zero where masks are bools
     np.testing.assert_allclose(with_weights[:, rows], without[:, rows], rtol=2e-2 if dtype == "float16" else 1e-9)
+
+
+def test_bags_windows_and_columns():
+    bag = nn.EmbeddingBag(5, 2, mode="sum", padding_idx=0)
+    assert not bag.weight.numpy()[0].any()
+    np.testing.assert_array_equal(bag(np.array([1, 0, 2, 3]), np.array([0, 2])), [
+        bag.weight.numpy()[1], bag.weight.numpy()[2] + bag.weight.numpy()[3]
+    ])  # fmt: skip
+    with pytest.raises(gt.UnsupportedError, match="EmbeddingBag: max_norm"):
+        nn.EmbeddingBag(5, 2, max_norm=1.0)
+    x = np.arange(48.0, dtype=np.float32).reshape(1, 3, 4, 4)
+    columns = nn.Unfold(2, stride=2)(x)
+    assert columns.shape == (1, 12, 4)
+    np.testing.assert_array_equal(nn.Fold((4, 4), 2, stride=2)(columns), x)

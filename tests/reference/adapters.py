@@ -126,6 +126,10 @@ ADAPTERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "repeat": (METHOD, lambda input, repeats: torch.Tensor.repeat(input, repeats)),
     "detach": (METHOD, lambda input: torch.Tensor.detach(input)),
     "reshape": (TUPLE, lambda input, shape: torch.reshape(input, as_tuple(shape))),
+    "tensor_split": (
+        "torch has two names for what is one here",
+        lambda input, indices_or_sections, dim=0: torch.tensor_split(input, indices_or_sections, dim),
+    ),
     "flip": (TUPLE, lambda input, dims: torch.flip(input, as_tuple(dims))),
     "layer_norm": (TUPLE, lambda input, normalized_shape, **k: nn.layer_norm(input, as_tuple(normalized_shape), **k)),
     "rms_norm": (TUPLE, lambda input, normalized_shape, **k: nn.rms_norm(input, as_tuple(normalized_shape), **k)),
