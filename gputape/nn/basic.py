@@ -72,6 +72,14 @@ class Bilinear(Module):
         return f"{self.in1_features}, {self.in2_features}, {self.out_features}{bias}"
 
 
+def _draw_rows(weight: Parameter, padding_idx: int | None) -> None:
+    init.normal_(weight)
+    if padding_idx is not None:
+        rows = weight.numpy()
+        rows[padding_idx] = 0
+        weight.assign(rows)
+
+
 class Embedding(Module):
     """Rows of weight (num_embeddings, embedding_dim) by index. `padding_idx` names a row that gets no gradient.
 
@@ -102,11 +110,7 @@ class Embedding(Module):
 
     def reset_parameters(self) -> None:
         """Draw standard normal weights anew; the padding row is zero."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            weight = self.weight.numpy()
-            weight[self.padding_idx] = 0
-            self.weight.assign(weight)
+        _draw_rows(self.weight, self.padding_idx)
 
     def forward(self, input: Any) -> Any:
         return call(
@@ -141,7 +145,9 @@ class EmbeddingBag(Module):
         self.weight = Parameter(zeros(num_embeddings, embedding_dim))
         self.reset_parameters()
 
-    reset_parameters = Embedding.reset_parameters
+    def reset_parameters(self) -> None:
+        """Draw standard normal weights anew; the padding row is zero."""
+        _draw_rows(self.weight, self.padding_idx)
 
     def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
         return call(

@@ -233,6 +233,7 @@ register(
         Sample(t(2, 1), size=(2, 3)),
         Sample(t(), size=(2,)),
         Sample(t(1), size=(0,)),
+        Sample(t(0, 1), size=(0, 3)),
         Sample(t(4, 6, layout="transposed"), size=(2, 4, 6)),
         Sample(t(3, dtype="float64"), size=(2, 3)),
     ),
