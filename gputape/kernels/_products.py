@@ -58,10 +58,10 @@ class Plan:
         return cls(tile, programs, *tiles.split_sums(programs, k, tile[2]))
 
 
-def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1) -> list[Aval]:
+def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1, row_sums: bool = False) -> list[Aval]:
     """The scratch of `multiply`: the sums of each split, where there are several."""
     splits = max((Plan.of(m, n, k, batch, kind).splits for d, kind in KINDS if d == dtype), default=1)
-    return [Aval((splits, batch, m, n), "float32")] if splits > 1 else []
+    return [Aval((splits, batch * m * n + row_sums * m), "float32")] if splits > 1 else []
 
 
 def multiply(
@@ -76,6 +76,7 @@ def multiply(
     numbers: tuple[float, float] = (0.0, 0.0),
     residual: Any = None,
     saved: Any = None,
+    row_sums: Any = None,
 ) -> None:
     """y (…, M, N) = activation(a (…, M, K) @ b (…, K, N) + bias (N)) + residual; batch axes of a and b broadcast, the
     other arrays are contiguous.
@@ -84,6 +85,7 @@ def multiply(
         scratch: begins with the buffer of `partial_sums`, if that has one.
         ending: the activation, whether there is a residual, and what to write to `saved`.
         numbers: the plain numbers of the activation.
+        row_sums: where Σ a over K goes (M), of a single matrix; then `partial_sums` is told of it, too.
     """
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = y.shape[:-2]
@@ -96,17 +98,24 @@ def multiply(
         )
     kind = kind_of(rt, str(y.dtype))
     plan = Plan.of(m, n, k, math.prod(batch), kind)
-    out = y if plan.splits == 1 else scratch[0]
-    sizes = (m, n, k, plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b))
+    whole, products = plan.splits == 1, y.size
+    out = y if whole else scratch[0]
+    sums, each = out, 0 if whole else products
+    if row_sums is not None and whole:
+        sums = row_sums
+    elif row_sums is not None:
+        each += m
+        sums = rt.view(out, products, (plan.splits * each - products,), (1,))
+    sizes = (m, n, k, plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b), np.int64(each))
     ends = (y if bias is None else bias, y if residual is None else residual, y if saved is None else saved)
-    has_bias, whole = int(bias is not None), plan.splits == 1
-    code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending if whole else NOTHING)
-    arrays = (out, left, right, *ends)
+    has_bias, summed = int(bias is not None), row_sums is not None
+    code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending if whole else NOTHING, summed)
+    arrays = (out, sums, left, right, *ends)
     launch(code, (plan.programs, plan.splits), (*arrays, *sizes, has_bias * whole, *numbers), rt.stream)
     if not whole:
-        blocks = tiles.cdiv(y.size, tiles.POINTWISE)
-        args = (y, out, *ends, np.int64(y.size), n, plan.splits, has_bias, *numbers)
-        launch(_sum_kernel(ending), (blocks,), args, rt.stream)
+        parts = (y, row_sums if summed else y, out, *ends)
+        args = (*parts, np.int64(each), np.int64(products), n, plan.splits, has_bias, *numbers)
+        launch(_sum_kernel(ending, summed), (tiles.cdiv(each, tiles.POINTWISE),), args, rt.stream)
 
 
 def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
@@ -142,18 +151,20 @@ def _kernel(
     b_transposed: bool,
     tile: tuple[int, int, int, int, int],
     ending: Ending = NOTHING,
+    row_sums: bool = False,
 ) -> Kernel:
     block_m, block_n, block_k, warps, stages = tile
     contiguous = ("M" if a_transposed else "K", "K" if b_transposed else "N")
     return triton(
         "matmul",
         "mm_nd",
-        divisible=tuple(dict.fromkeys(("row_a", "batch_a", "row_b", "batch_b", "depth", "N", *contiguous))),
+        divisible=tuple(dict.fromkeys(("row_a", "batch_a", "row_b", "batch_b", "depth", "each", "N", *contiguous))),
         warps=warps,
         stages=stages,
         A_TRANSPOSED=a_transposed,
         B_TRANSPOSED=b_transposed,
         **ending.constants(),
+        ROW_SUMS=row_sums,
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_K=block_k,
@@ -162,8 +173,9 @@ def _kernel(
 
 
 @cache
-def _sum_kernel(ending: Ending = NOTHING) -> Kernel:
-    return triton("matmul", "mm_sum", divisible=("size", "N"), **ending.constants(), BLOCK=tiles.POINTWISE)
+def _sum_kernel(ending: Ending = NOTHING, row_sums: bool = False) -> Kernel:
+    constants = ending.constants() | {"ROW_SUMS": row_sums, "BLOCK": tiles.POINTWISE}
+    return triton("matmul", "mm_sum", divisible=("size", "products", "N"), **constants)
 
 
 def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], ending: Ending) -> Variant:
@@ -173,7 +185,8 @@ def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], 
 
 def _types(out: str, dtype: str) -> tuple[str, ...]:
     """The argument types of mm_nd that writes `out`; beside it lie arrays of the inputs' dtype."""
-    return (f"*{out}", *(f"*{dtype}",) * 5, *("int32",) * 6, "int64", "int64", "int32", "float32", "float32")
+    arrays = (*(f"*{out}",) * 2, *(f"*{dtype}",) * 5)
+    return (*arrays, *("int32",) * 6, *("int64",) * 3, "int32", "float32", "float32")
 
 
 def _variants() -> list[Variant]:
@@ -184,9 +197,13 @@ def _variants() -> list[Variant]:
             found += [Variant(kernel, _types(dtype, dtype), wide, kind != "ieee") for wide in (True, False)]
             if dtype != "float32" and tile[0] < 128 and not (a_transposed and b_transposed):  # splits
                 found.append(Variant(kernel, _types("float32", dtype), True, True))
+        for tile in tiles.MATMUL[kind][1:]:  # of gradients
+            kernel = _kernel(kind, True, False, tile, row_sums=True)
+            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in {dtype, "float32"}]
     for dtype in FLOATS:
-        types = (f"*{dtype}", "*float32", *(f"*{dtype}",) * 3, "int64", *("int32",) * 3, "float32", "float32")
-        found += [Variant(_sum_kernel(), types, wide) for wide in (True, False)]
+        arrays = (*(f"*{dtype}",) * 2, "*float32", *(f"*{dtype}",) * 3)
+        types = (*arrays, "int64", "int64", *("int32",) * 3, "float32", "float32")
+        found += [Variant(_sum_kernel(row_sums=s), types, wide) for s in (False, True) for wide in (True, False)]
     return found
 
 

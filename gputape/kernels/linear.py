@@ -12,6 +12,8 @@ from ._products import multiply, partial_sums
 from ._sums import add_up
 from .launch import need_kernel
 
+JOINED = 2**20  # elements of a weight
+
 
 def _matrix(rt: Any, x: Any) -> Any:
     """All leading axes as one."""
@@ -32,11 +34,17 @@ def linear(rt: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any 
 def _partial_sums(dy: Aval, input: Aval, weight: Aval, *, needs: tuple[bool, ...]) -> list[Aval]:
     """Those of the product for dinput, of that for dweight, then of the sums for dbias."""
     rows, (m, n) = _rows(dy), weight.shape
+    joined = _joined(weight, needs)
     return [
         *(partial_sums(dy.dtype, rows, n, m) if needs[0] else []),
-        *(partial_sums(dy.dtype, m, n, rows) if needs[1] else []),
-        *(_steps.between(_steps.steps((rows, m), (0,)), "float32") if needs[2] else []),
+        *(partial_sums(dy.dtype, m, n, rows, row_sums=joined) if needs[1] else []),
+        *(_steps.between(_steps.steps((rows, m), (0,)), "float32") if needs[2] and not joined else []),
     ]
+
+
+def _joined(weight: Any, needs: tuple[bool, ...]) -> bool:
+    """Whether dbias comes with dweight. Small products are held up by launches; large ones would be by the sums."""
+    return needs[1] and needs[2] and 0 < math.prod(weight.shape) <= JOINED
 
 
 @scratch(_partial_sums)
@@ -53,7 +61,7 @@ def linear_bwd(
     scratch: Any = (),
 ) -> None:
     dtype = need_kernel("linear_bwd", dy)
-    dy, buffers = _matrix(rt, dy), list(scratch)
+    dy, buffers, joined = _matrix(rt, dy), list(scratch), _joined(weight, needs)
     rows, (m, n) = dy.shape[0], weight.shape
     if dinput is not None:
         own = buffers[: len(partial_sums(dtype, rows, n, m))]
@@ -64,7 +72,8 @@ def linear_bwd(
     dy = rt.packed(dy)
     if dweight is not None:
         own = buffers[: len(partial_sums(dtype, m, n, rows))]
-        multiply(rt, "linear_bwd", dweight, dy.T, _matrix(rt, input), scratch=own)
+        sums = dbias if joined else None
+        multiply(rt, "linear_bwd", dweight, dy.T, _matrix(rt, input), scratch=own, row_sums=sums)
         buffers = buffers[len(own) :]
-    if dbias is not None:
+    if dbias is not None and not joined:
         add_up(rt, dbias, dy, _steps.steps(dy.shape, (0,)), buffers)

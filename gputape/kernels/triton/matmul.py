@@ -36,7 +36,8 @@ def _finish(
 
 @triton.jit
 def mm_nd(
-    y_ptr,  # out (splits, batch, M, N) contiguous; float32 if there are several splits
+    y_ptr,  # out (splits, each), of which the first are (batch, M, N); float32 if there are several splits
+    sums_ptr,  # out (M), as far from one split to the next; unused unless ROW_SUMS
     a_ptr,  # in (batch, M, K), or (batch, K, M) in memory if A_TRANSPOSED; rows row_a elements apart
     b_ptr,  # in (batch, K, N), or (batch, N, K) in memory if B_TRANSPOSED; rows row_b elements apart
     bias_ptr,  # in (N), unused unless has_bias
@@ -50,6 +51,7 @@ def mm_nd(
     row_b,
     batch_a,  # 64-bit, like batch_b: elements from one matrix of the batch to the next; 0 repeats one matrix
     batch_b,
+    each,  # 64-bit: elements from one split to the next
     has_bias,
     c0,  # the plain numbers of the activation
     c1,
@@ -58,6 +60,7 @@ def mm_nd(
     ACTIVATION: tl.constexpr,  # device functions of (sum, c0, c1), or None
     SAVED: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    ROW_SUMS: tl.constexpr,  # of a, over K; of a single matrix
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -97,32 +100,41 @@ def mm_nd(
     n_inside = n < N - first_n
     left = K - first_k.to(tl.int32)  # of the products: those of this split and of the splits after it
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    if ROW_SUMS:
+        sums = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.float32)
     for start in range(0, tl.minimum(left, depth), BLOCK_K):
         k_inside = k < left - start
         a = tl.load(a_ptr + a_at, mask=m_inside[:, None] & k_inside[None, :], other=0.0)
         b = tl.load(b_ptr + b_at, mask=k_inside[:, None] & n_inside[None, :], other=0.0)
         total = tl.dot(a, b, total, input_precision=INPUT_PRECISION)
+        if ROW_SUMS:
+            sums += a.to(tl.float32)
         a_ptr += a_step
         b_ptr += b_step
     bias = tl.load(bias_ptr + first_n + n, mask=n_inside & (has_bias != 0), other=0.0).to(tl.float32)[None, :]
-    batches = tl.num_programs(0) // tiles
-    first = ((split * batches + batch) * M + first_m) * N + first_n
+    first = split * each + (batch * M + first_m) * N + first_n
     at = m[:, None] * N + n[None, :]
     inside = m_inside[:, None] & n_inside[None, :]
     y_ptr += first
     residual_ptr += first
     saved_ptr += first
     _finish(total, bias, y_ptr, residual_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, RESIDUAL)
+    if ROW_SUMS:
+        sums_ptr += split * each + first_m
+        found = tl.sum(sums, axis=1).to(sums_ptr.dtype.element_ty)
+        tl.store(sums_ptr + m, found, mask=m_inside & (first_n == 0))
 
 
 @triton.jit
 def mm_sum(
-    y_ptr,  # out (size)
+    y_ptr,  # out (products)
+    sums_ptr,  # out (size - products), unused unless ROW_SUMS
     part_ptr,  # in (splits, size) float32
     bias_ptr,  # in (N), unused unless has_bias
-    residual_ptr,  # in (size), unused unless RESIDUAL
-    saved_ptr,  # out (size), unused unless SAVED
-    size,  # 64-bit: the elements of all matrices of the batch
+    residual_ptr,  # in (products), unused unless RESIDUAL
+    saved_ptr,  # out (products), unused unless SAVED
+    size,  # 64-bit
+    products,  # 64-bit: the elements of all matrices of the batch
     N,  # their columns
     splits,
     has_bias,
@@ -131,6 +143,7 @@ def mm_sum(
     ACTIVATION: tl.constexpr,
     SAVED: tl.constexpr,
     RESIDUAL: tl.constexpr,
+    ROW_SUMS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -139,5 +152,9 @@ def mm_sum(
     for _ in range(0, splits):
         total += tl.load(part_ptr + at, mask=inside, other=0.0)
         part_ptr += size
+    if ROW_SUMS:
+        row = at - products
+        tl.store(sums_ptr + row, total.to(sums_ptr.dtype.element_ty), mask=inside & (row >= 0))
+        inside = inside & (row < 0)
     bias = tl.load(bias_ptr + at % N, mask=inside & (has_bias != 0), other=0.0).to(tl.float32)
     _finish(total, bias, y_ptr, residual_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, RESIDUAL)
