@@ -199,7 +199,9 @@ def _variants() -> list[Variant]:
                 found.append(Variant(kernel, _types("float32", dtype), True, True))
         for tile in tiles.MATMUL[kind][1:]:  # of gradients
             kernel = _kernel(kind, True, False, tile, row_sums=True)
-            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in {dtype, "float32"}]
+            found += [
+                Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in dict.fromkeys((dtype, "float32"))
+            ]
     for dtype in FLOATS:
         arrays = (*(f"*{dtype}",) * 2, "*float32", *(f"*{dtype}",) * 3)
         types = (*arrays, "int64", "int64", *("int32",) * 3, "float32", "float32")

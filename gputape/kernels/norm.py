@@ -12,6 +12,7 @@ from . import tiles
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
 
 GROUP_ROWS = 16  # rows that a program of the weight gradients reads at a time
+MOST_GROUPS = 512  # some for each multiprocessor of a large GPU
 
 
 def layer_norm(
@@ -43,13 +44,28 @@ def _grid(kernel: Kernel, rows: int) -> tuple[int]:
     return (tiles.cdiv(rows, dict(kernel.constants)["BLOCK_ROWS"]),)
 
 
+def _groups(rows: int, cols: int, needs: tuple[bool, ...]) -> tuple[bool, int, int]:
+    """(whether one kernel makes dx and the sums of each group of rows, groups, rows per group).
+
+    It can where a tile holds whole rows; there are enough groups for many multiprocessors, and of enough rows that
+    their sums are little beside them.
+    """
+    joined = needs[0] and any(needs[1:]) and 0 < cols <= tiles.rows(cols)[1]
+    if not joined:
+        return False, *tiles.row_groups(rows)
+    group = max(GROUP_ROWS, tiles.power_of_2(tiles.cdiv(rows, MOST_GROUPS)))
+    return True, max(tiles.cdiv(rows, group), 1), group
+
+
 def _partial_sums(
-    dy: Aval, input: Aval, *rest: Any, normalized_shape: tuple[int, ...], needs: Any, **attrs: Any
+    dy: Aval, input: Aval, *rest: Any, normalized_shape: tuple[int, ...], needs: tuple[bool, ...], **attrs: Any
 ) -> list[Aval]:
-    """Σ dy · n and Σ dy per group of rows, the shift of each row's mean, and dx if nobody else wants it."""
+    """Σ dy · n and Σ dy per group of rows; where several kernels make them, the shift of each row's mean, and dx if
+    nobody else wants it."""
     rows, cols = _extent(input, normalized_shape)
-    partial = Aval((tiles.row_groups(rows)[0], cols), "float32")
-    return [partial, partial, Aval((rows,), "float32"), *([] if needs[0] else [input])]
+    joined, groups, _ = _groups(rows, cols, needs)
+    partial = Aval((2, groups, cols), "float32")
+    return [partial] if joined else [partial, Aval((rows,), "float32"), *([] if needs[0] else [input])]
 
 
 @scratch(_partial_sums)
@@ -71,21 +87,22 @@ def layer_norm_bwd(
     need_kernel("layer_norm_bwd", input)
     rows, cols = _extent(input, normalized_shape)
     dy, x, mean, rstd = (rt.packed(a) for a in (dy, input, mean, rstd))
-    part_weight, part_bias, shift, *spare = scratch
-    kernel = _backward(*tiles.rows(cols))
     w = rt.packed(weight) if weight is not None else x
-    dx = spare[0] if dx is None else dx
-    launch(
-        kernel, _grid(kernel, rows), (dx, shift, dy, x, w, mean, rstd, rows, cols, int(weight is not None)), rt.stream
-    )
-    if dweight is None and dbias is None:
-        return
-    groups, group = tiles.row_groups(rows)
-    across = tiles.cdiv(cols, tiles.COLUMNS)
-    launch(AFFINE, (across, groups), (part_weight, part_bias, dy, x, mean, shift, rstd, rows, cols, group), rt.stream)
-    for out, part in ((dweight, part_weight), (dbias, part_bias)):
-        if out is not None:
-            launch(SUM_GROUPS, (across,), (out, part, groups, cols), rt.stream)
+    (joined, groups, group), tile, part = _groups(rows, cols, needs), tiles.rows(cols), scratch[0]
+    has_weight, across = int(weight is not None), tiles.cdiv(cols, tiles.COLUMNS)
+    if joined:
+        arrays = (dx, part, dy, x, w, mean, rstd)
+        launch(_whole(*tile), (groups,), (*arrays, rows, cols, group, has_weight), rt.stream)
+    else:
+        _, shift, *spare = scratch
+        kernel, dx = _backward(*tile), spare[0] if dx is None else dx
+        launch(kernel, _grid(kernel, rows), (dx, shift, dy, x, w, mean, rstd, rows, cols, has_weight), rt.stream)
+        if dweight is not None or dbias is not None:
+            launch(AFFINE, (across, groups), (part, dy, x, mean, shift, rstd, rows, cols, group), rt.stream)
+    if dweight is not None or dbias is not None:
+        outs = (dbias if dweight is None else dweight, dweight if dbias is None else dbias)
+        wanted = (int(dweight is not None), int(dbias is not None))
+        launch(SUM_BOTH, (across, 2), (*outs, part, groups, cols, *wanted), rt.stream)
 
 
 @cache
@@ -112,9 +129,22 @@ def _backward(block_rows: int, block_cols: int, warps: int) -> Kernel:
     )
 
 
+@cache
+def _whole(block_rows: int, block_cols: int, warps: int) -> Kernel:
+    return triton(
+        "norm",
+        "layer_norm_bwd",
+        divisible=("cols",),
+        warps=warps,
+        BLOCK_ROWS=block_rows,
+        BLOCK_COLS=block_cols,
+    )
+
+
 _TILE = {"BLOCK_ROWS": GROUP_ROWS, "BLOCK_COLS": tiles.COLUMNS}
 AFFINE = triton("norm", "layer_norm_bwd_affine", divisible=("cols",), **_TILE)
 SUM_GROUPS = triton("norm", "sum_groups", divisible=("cols",), **_TILE)
+SUM_BOTH = triton("norm", "sum_both", divisible=("cols",), **_TILE)
 
 
 def _variants() -> list[Variant]:
@@ -127,7 +157,10 @@ def _variants() -> list[Variant]:
                 found.append(Variant(_forward(*tile), types, wide))
                 gradient = (x, stat, x, x, x, stat, stat, *sizes, "int32")
                 found.append(Variant(_backward(*tile), gradient, wide))
-            found.append(Variant(AFFINE, (stat, stat, x, x, stat, stat, stat, *sizes, "int32"), wide))
+                types = (x, stat, x, x, x, stat, stat, *sizes, "int32", "int32")
+                found.append(Variant(_whole(*tile), types, wide))
+            found.append(Variant(AFFINE, (stat, x, x, stat, stat, stat, *sizes, "int32"), wide))
+            found.append(Variant(SUM_BOTH, (x, x, stat, *sizes, "int32", "int32"), wide))
             found.append(Variant(SUM_GROUPS, (x, stat, *sizes), wide))
     return found
 

@@ -62,6 +62,53 @@ def layer_norm(
 
 
 @triton.jit
+def layer_norm_bwd(
+    dx_ptr,  # out (rows, cols) float
+    part_ptr,  # out (2, groups, cols) float32: Σ dy · n over the rows of each group, then Σ dy
+    dy_ptr,  # in (rows, cols) float
+    x_ptr,  # in (rows, cols) float
+    weight_ptr,  # in (cols) float, read if has_weight
+    mean_ptr,  # in (rows) float32
+    rstd_ptr,  # in (rows) float32
+    rows,
+    cols,  # at most BLOCK_COLS
+    group,  # rows per group, a multiple of BLOCK_ROWS
+    has_weight,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    """dx as of `layer_norm_bwd_input`, and the sums of `layer_norm_bwd_affine`, of rows that a tile holds whole."""
+    col = tl.arange(0, BLOCK_COLS)
+    col_inside = col < cols
+    weight = tl.load(weight_ptr + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)[None, :]
+    sum_weight = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    sum_bias = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, group, BLOCK_ROWS):
+        row = tl.program_id(0) * group + start + tl.arange(0, BLOCK_ROWS)
+        row_inside = row < rows
+        inside = row_inside[:, None] & col_inside[None, :]
+        at = row[:, None].to(tl.int64) * cols + col[None, :]
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+        rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
+        centred = tl.where(inside, x - mean, 0.0)
+        shift = (tl.sum(centred, axis=1) / cols)[:, None]  # what the rounded mean lacks
+        n = tl.where(inside, (centred - shift) * rstd, 0.0)
+        g = dy * weight
+        mean_g = (tl.sum(g, axis=1) / cols)[:, None]
+        mean_gn = (tl.sum(g * n, axis=1) / cols)[:, None]
+        dx = rstd * (g - mean_g - n * mean_gn)
+        tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+        sum_weight += dy * n
+        sum_bias += dy
+    part_ptr += tl.program_id(0).to(tl.int64) * cols
+    tl.store(part_ptr + col, tl.sum(sum_weight, axis=0), mask=col_inside)
+    part_ptr += tl.num_programs(0).to(tl.int64) * cols
+    tl.store(part_ptr + col, tl.sum(sum_bias, axis=0), mask=col_inside)
+
+
+@triton.jit
 def layer_norm_bwd_input(
     dx_ptr,  # out (rows, cols) float
     shift_ptr,  # out (rows) float32: what the rounded mean lacks
@@ -117,8 +164,7 @@ def layer_norm_bwd_input(
 
 @triton.jit
 def layer_norm_bwd_affine(
-    part_weight_ptr,  # out (groups, cols) float32: Σ dy · n over the rows of each group
-    part_bias_ptr,  # out (groups, cols) float32: Σ dy
+    part_ptr,  # out (2, groups, cols) float32: Σ dy · n over the rows of each group, then Σ dy
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     mean_ptr,  # in (rows) float32
@@ -147,9 +193,10 @@ def layer_norm_bwd_affine(
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         sum_weight += dy * (x - mean - shift) * rstd
         sum_bias += dy
-    out = tl.program_id(1).to(tl.int64) * cols + col
-    tl.store(part_weight_ptr + out, tl.sum(sum_weight, axis=0), mask=col_inside)
-    tl.store(part_bias_ptr + out, tl.sum(sum_bias, axis=0), mask=col_inside)
+    part_ptr += tl.program_id(1).to(tl.int64) * cols
+    tl.store(part_ptr + col, tl.sum(sum_weight, axis=0), mask=col_inside)
+    part_ptr += tl.num_programs(1).to(tl.int64) * cols
+    tl.store(part_ptr + col, tl.sum(sum_bias, axis=0), mask=col_inside)
 
 
 @triton.jit
@@ -171,3 +218,30 @@ def sum_groups(
         total += tl.load(part_ptr + at, mask=inside, other=0.0)
     y = tl.sum(total, axis=0)
     tl.store(y_ptr + col, y.to(y_ptr.dtype.element_ty), mask=col_inside)
+
+
+@triton.jit
+def sum_both(
+    dweight_ptr,  # out (cols) float, if needs_weight
+    dbias_ptr,  # out (cols) float, if needs_bias
+    part_ptr,  # in (2, groups, cols) float32
+    groups,
+    cols,
+    needs_weight,
+    needs_bias,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    which = tl.program_id(1)
+    col = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    col_inside = col < cols
+    part_ptr += which.to(tl.int64) * groups * cols
+    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    for start in range(0, groups, BLOCK_ROWS):
+        row = start + tl.arange(0, BLOCK_ROWS)
+        inside = (row < groups)[:, None] & col_inside[None, :]
+        at = row[:, None].to(tl.int64) * cols + col[None, :]
+        total += tl.load(part_ptr + at, mask=inside, other=0.0)
+    y = tl.sum(total, axis=0).to(dweight_ptr.dtype.element_ty)
+    tl.store(dweight_ptr + col, y, mask=col_inside & (which == 0) & (needs_weight != 0))
+    tl.store(dbias_ptr + col, y, mask=col_inside & (which == 1) & (needs_bias != 0))
