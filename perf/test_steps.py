@@ -11,6 +11,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import handwritten
 import numpy as np
 import pytest
 from models import MODELS, trainer
@@ -35,6 +36,9 @@ def contenders(name: str) -> dict[str, Callable[[], Any]]:
         step = trainer(models[-1])
         run = gt.compile(step) if way == "compiled" else step
         made[f"gputape {way}"] = lambda run=run: run(x, labels)
+    if name == "mlp":
+        by_hand = handwritten.mlp(models[0].state_dict(), len(x))
+        made["NumPy by hand"] = lambda: by_hand(x, labels)
     if importlib.util.find_spec("torch"):
         import torch
         import torch_models
@@ -64,21 +68,34 @@ def test_all_train_alike(name):
         assert found == pytest.approx(first, rel=1e-4), way
 
 
-@pytest.mark.parametrize("way", ["gputape eager", "gputape compiled", "PyTorch eager"])
+@pytest.mark.parametrize("way", ["gputape eager", "gputape compiled", "NumPy by hand", "PyTorch eager"])
 @pytest.mark.parametrize("name", MODELS)
 def test_training_step(benchmark, name, way):
     step = contenders(name).get(way)
     if step is None:
-        pytest.skip("PyTorch is not installed")
+        pytest.skip(f"no {way} here")
     step()
     benchmark.group = f"training step of {name}, one core"
     benchmark(step)
 
 
+def products(name: str) -> Callable[[], None]:
+    """The matrix products of a compiled step alone: what no planning can take away."""
+    step = gt.compile(trainer(MODELS[name].build()))
+    step(*MODELS[name].batch(np.random.default_rng(0)))
+    calls = [call for call in step.plan.steps.calls if getattr(call, "func", None) is np.matmul]
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
 def test_ratios_in_one_interleaved_run(capsys):
     rows = []
     for name in MODELS:
-        medians = interleaved(contenders(name), ROUNDS[name])
+        medians = interleaved(contenders(name) | {"its matrix products": products(name)}, ROUNDS[name])
         base = medians.get("PyTorch eager")
         for way, seconds in medians.items():
             bar = dict(zip(("gputape eager", "gputape compiled"), BARS[name])).get(way)

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, warm: int = 5) -> dict[str, float]:
-    """Median seconds of one call of each contender, called in turn so that a busy machine hurts all alike."""
+    """Median seconds of one call of each contender, called in turn.
+
+    Processor time of the calling thread, in which each of them does all of its work: what others on the machine take
+    away does not count, and what they leave in the caches hurts all alike.
+    """
     for f in contenders.values():
         for _ in range(warm):
             f()
@@ -24,9 +29,9 @@ def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, 
     try:
         for _ in range(rounds):
             for name, f in contenders.items():
-                start = time.perf_counter()
+                start = time.thread_time()
                 f()
-                taken[name].append(time.perf_counter() - start)
+                taken[name].append(time.thread_time() - start)
     finally:
         gc.enable()
     return {name: float(np.median(t)) for name, t in taken.items()}
@@ -40,9 +45,15 @@ def machine() -> str:
         model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
+    blas = [
+        f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})"
+        for b in threadpool_info()
+        if b["user_api"] == "blas"
+    ]
     slowed = [k for k in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if k in os.environ]
     note = f"; {', '.join(slowed)} set, which slows NumPy's BLAS" if slowed else ""
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}{note}"
+    numpy = f"NumPy {np.__version__} with {', '.join(blas)}"
+    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {numpy}{note}"
 
 
 def report(name: str, title: str, rows: list[list[str]], head: list[str]) -> str:

@@ -8,6 +8,7 @@ the bias: forward it adds it, backward it sums its gradient.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -19,7 +20,7 @@ from ._window import fold as _fold
 from ._window import unfold as _unfold
 
 _MANY = 64  # positions from which on an image makes a product of its own
-_BLOCK = 1 << 20  # elements of windows at a time: what a second-level cache and a part of the third hold
+_BLOCK = 1 << 19  # elements of windows at a time: what a second-level cache and a part of the third hold
 
 
 class _Plan:
@@ -32,11 +33,11 @@ class _Plan:
         block: images at a time.
     """
 
-    def __init__(self, images: int, groups: int, channels: int, others: int, windows: _Windows) -> None:
+    def __init__(self, images: int, groups: int, channels: int, others: int, windows: _Windows, many: int) -> None:
         self.images, self.groups, self.channels, self.others, self.windows = images, groups, channels, others, windows
         self.rows = channels * math.prod(windows.kernel)
         self.positions = math.prod(windows.out)
-        self.by_image = self.positions >= _MANY
+        self.by_image = self.positions >= many
         each = max(groups * (self.rows + 1) * self.positions, 1)
         parts = max(1, -(-images * each // _BLOCK))
         self.block = max(1, -(-images // parts))
@@ -96,10 +97,12 @@ def _plan(
     padding: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
     groups: int,
+    many: int = _MANY,
 ) -> _Plan:
-    """The plan for a windowed array (N, C, *spatial) and the other one (N, channels, *positions)."""
+    """The plan for a windowed array (N, C, *spatial) and the other one (N, channels, *positions). From `many` positions
+    on an image makes a product of its own."""
     windows = _Windows(windowed[2:], other[2:], kernel, stride, tuple(p[0] for p in padding), dilation)
-    return _Plan(windowed[0], groups, windowed[1] // groups, other[1] // groups, windows)
+    return _Plan(windowed[0], groups, windowed[1] // groups, other[1] // groups, windows, many)
 
 
 # --- convolution ------------------------------------------------------------------------------------------------------
@@ -159,7 +162,9 @@ def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any
 
 
 def _weight_plan(input: Any, dy: Any, kernel: Any, **attrs: Any) -> _Plan:
-    return _plan(input.shape, dy.shape, kernel, **attrs)
+    """Products of single images would be many small ones of the slow form A·Bᵀ, and must be added up."""
+    rows = input.shape[1] // attrs["groups"] * math.prod(kernel)
+    return _plan(input.shape, dy.shape, kernel, **attrs, many=_MANY if rows < _MANY else sys.maxsize)
 
 
 def _weight_scratch(input: Aval, dy: Aval, **attrs: Any) -> list[Aval]:
