@@ -238,28 +238,35 @@ def gelu_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, approximate: str, scratch
 
 def _gelu_and_slope(xp: Any, y: Any, x: Any, *scratch: Any, approximate: str) -> None:
     """y = gelu(x), and the slope there in the place of x: the costly function in both is computed once."""
-    for y_, x_, u, work, *buffers in _blocks((y, x), scratch):
+    for y_, x_, u, gate, *buffers in _blocks((y, x), scratch):
         if approximate == "tanh":
-            _gelu_tanh(xp, y_, x_)
+            _gelu_tanh(xp, gate, x_)
             xp.multiply(x_, x_, out=u)
             xp.multiply(u, 3 * _K * _C, out=u)
             xp.add(u, _K, out=u)
             xp.multiply(u, x_, out=u)
-            xp.subtract(1.0, y_, out=work)
-            xp.multiply(u, work, out=u)
+            xp.subtract(1.0, gate, out=y_)
+            xp.multiply(u, y_, out=u)
             xp.add(u, 1.0, out=u)
         else:
-            _gate(xp, y_, x_, u, work, *buffers)
-            xp.multiply(x_, -0.5, out=u)
-            xp.multiply(u, x_, out=u)
-            xp.exp(u, out=u)
-            xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
-            xp.multiply(u, x_, out=u)
-        xp.multiply(y_, 0.5, out=y_)
-        xp.add(y_, 0.5, out=y_)
-        (xp.multiply if approximate == "tanh" else xp.add)(u, y_, out=u)
-        xp.multiply(y_, x_, out=y_)
-        xp.copyto(x_, u)
+            _gate(xp, gate, x_, u, y_, *buffers)
+            _times_density(xp, u, x_)
+        xp.multiply(gate, 0.5, out=gate)
+        xp.add(gate, 0.5, out=gate)
+        xp.multiply(gate, x_, out=y_)
+        (xp.multiply if approximate == "tanh" else xp.add)(u, gate, out=x_)
+
+
+def _times_density(xp: Any, u: Any, x: Any) -> None:
+    """x·φ(x) into u, in which `_gate` has left x² (in float32)."""
+    if x.dtype.itemsize == 4:
+        xp.multiply(u, -0.5, out=u)
+    else:
+        xp.multiply(x, -0.5, out=u)
+        xp.multiply(u, x, out=u)
+    xp.exp(u, out=u)
+    xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
+    xp.multiply(u, x, out=u)
 
 
 def _gelu_slope(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
@@ -267,11 +274,7 @@ def _gelu_slope(xp: Any, out: Any, x: Any, u: Any, *buffers: Any) -> None:
     _gate(xp, out, x, u, *buffers)
     xp.add(out, 1.0, out=out)
     xp.multiply(out, 0.5, out=out)
-    xp.multiply(x, -0.5, out=u)
-    xp.multiply(u, x, out=u)
-    xp.exp(u, out=u)
-    xp.multiply(u, 1 / math.sqrt(2 * math.pi), out=u)
-    xp.multiply(u, x, out=u)
+    _times_density(xp, u, x)
     xp.add(out, u, out=out)
 
 
