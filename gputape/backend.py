@@ -13,7 +13,7 @@ import math
 import os
 import pkgutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -144,6 +144,10 @@ class Backend:
     def scratch(self, specs: Sequence[tuple[tuple[int, ...], np.dtype]]) -> list[Any]:
         """Work buffers of one call."""
         return _scratch_memory.get(specs) if self.xp is np else [self.xp.empty(*spec) for spec in specs]
+
+    def launches_of(self, graph: Any, runs: Collection[int]) -> int:
+        """Kernel launches of those nodes of a plan's graph; 0 where there are no kernels."""
+        return 0
 
     def steps(self, steps: Sequence[tuple[Any, Sequence[Callable[[], Any]]]]) -> Steps:
         """What runs a plan's steps, each (its node, its calls), on memory that is theirs."""

@@ -18,7 +18,7 @@ from .errors import CompileError
 from .graph import Graph
 from .node import Node
 from .placement import ALIGNMENT, Placement, Program, aligned
-from .predict import Prediction, bytes_of, predict
+from .predict import Prediction, bytes_of, flops_of, predict
 from .premises import Premises
 from .registry import At
 from .rewrite import rewrite
@@ -197,17 +197,20 @@ class Plan:
     # --- reading
 
     def totals(self, rewritten: bool = True) -> dict[str, int]:
-        """Calls of a replay, bytes that they read and write, and bytes of the arena; what they would be if nothing was
-        rewritten, too."""
+        """Calls of a replay, kernel launches (0 on the CPU), bytes that the calls read and write, and bytes of the
+        arena; what they would be if nothing was rewritten, too."""
         graph = self.graph if rewritten else self._plain
         placement = self.placement if rewritten else Placement(self._program(graph), self.backend.memory, False)
         runs = [i for i, node in graph.nodes.items() if _runs(node) and i not in placement.joins]
-        return {"calls": len(runs), "bytes": sum(bytes_of(graph.nodes[i]) for i in runs), "arena": placement.size}
+        launches = self.launches if rewritten else self.backend.launches_of(graph, runs)
+        moved = sum(bytes_of(graph.nodes[i]) for i in runs)
+        return {"calls": len(runs), "launches": launches, "bytes": moved, "arena": placement.size}
 
     def explain(self) -> str:
-        """The program as text: each step with its shapes and bytes, and what rewrites put it in the place of; then the
-        totals, with and without rewrites."""
+        """The program as text: each step with its shapes, bytes, FLOPs and launches, and what rewrites put it in the
+        place of; then the totals, with and without rewrites."""
         lines = [f"plan of {self.name} on {self.backend.name!r}"]
+        launches = (f", {n} launch{'es' * (n != 1)}" for n in self.steps.launches or ())
         for i, node in enumerate(self.record):
             if not node.inputs:
                 kind = "cell" if i in self.cells else "argument" if i in self.arguments else "constant"
@@ -216,14 +219,14 @@ class Plan:
             free = "view" if not _runs(node) else "in place" if i in self.placement.joins else None
             inside = ", ".join("None" if j is None else f"%{j}" for j in node.inputs)
             note = f"  ({self.graph.notes[i]})" if i in self.graph.notes else ""
-            cost = free or f"{bytes_of(node)} bytes"
+            cost = free or f"{bytes_of(node)} bytes, {flops_of(node)} FLOPs{next(launches, '')}"
             lines.append(f"  %{i} = {node.op}({inside}): {', '.join(map(repr, node.avals))}  [{cost}]{note}")
         for cell, i in self.effects.items():
             lines.append(f"  {cell.name or 'cell'} ← %{i}")
-        launches = f"{self.launches} launches, " if self.backend.family == "kernels" else ""
-        for what, more, totals in (("", launches, self.totals()), ("without rewrites: ", "", self.totals(False))):
-            calls, moved, arena = totals.values()
-            lines.append(f"{what}{calls} calls, {more}{moved} bytes moved, arena {arena} bytes")
+        for what, totals in (("", self.totals()), ("without rewrites: ", self.totals(False))):
+            calls, n, moved, arena = totals.values()
+            made = f"{n} launches, " if self.backend.family == "kernels" else ""
+            lines.append(f"{what}{calls} calls, {made}{moved} bytes moved, arena {arena} bytes")
         lines.append(f"{self.recorded} nodes were recorded, {len(self._plain.nodes)} of them needed and different")
         return "\n".join(lines)
 

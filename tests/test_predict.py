@@ -119,3 +119,22 @@ def test_launches_are_those_that_a_replay_makes(monkeypatch):
         assert len(made) == step.plan.launches > len(step.plan.ran)
         assert f"{step.plan.launches} launches, " in step.explain()
         assert f"ops, {step.plan.launches} launches, " in str(step.predict("H100"))
+
+
+def test_launches_without_rewrites_are_those_of_a_plan_without_them():
+    pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
+    x, w = np.ones((4, 6), "f"), np.ones((5, 6), "f")
+
+    def step(x, w):
+        y = gt.gelu(gt.linear(x, w)) + 1.0
+        left, right = gt.split(y.T, 2, 0)[:2]
+        return gt.sum(gt.layer_norm(gt.cat((left, right)), (4,))), y[:, ::2].reshape(-1)
+
+    with gt.device("emulated"):
+        plans = [gt.compile(step, rewrite=rewrite) for rewrite in (True, False)]
+        for plan in plans:
+            plan(x, w)
+        (now, before), plain = [plans[0].plan.totals(rewritten) for rewritten in (True, False)], plans[1].plan
+        assert before["launches"] == plain.launches > now["launches"] == plans[0].plan.launches
+        assert f"without rewrites: {before['calls']} calls, {before['launches']} launches, " in plans[0].explain()
+        assert re.search(r"linear_act\(.*\[\d+ bytes, 240 FLOPs, 1 launch\]", plans[0].explain())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +49,11 @@ class KernelBackend(Backend):
             body(rt, *arrays, **attrs)
 
         return in_tf32
+
+    def launches_of(self, graph: Any, runs: Collection[int]) -> int:
+        from .rehearsal import count
+
+        return count(self, graph, runs)
 
     def steps(self, steps: Sequence[tuple[Node, Sequence[Any]]]) -> Steps:
         from . import replay

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..arrays import Memory
+from ..arrays import NP_DTYPE, Memory
+from ..backend import _scratch
 from ..errors import CompileError
 from ..node import Node
 from ..placement import aligned
@@ -175,6 +176,32 @@ def rehearse(backend: Any, steps: Iterable[tuple[Node, Step]]) -> tuple[list[int
         most = max(most, stream.taken)
         launches.append(stream.launches)
     return launches, most
+
+
+def count(backend: Any, graph: Any, runs: Collection[int]) -> int:
+    """The launches of the nodes `runs` of a graph, if each value had memory of its own, in C order."""
+    stream = RehearsalStream(_nothing)
+    place, total = Rehearsal(backend.xp, stream), 0
+    values: dict[int, list[Any]] = {}
+    for i, node in graph.nodes.items():
+        inputs: list[Any] = [None if j is None else values[j][0] for j in graph.inputs[i]]
+        if not inputs and node.values and node.values[0] is not None:
+            values[i] = [Shadow.of(node.values[0], backend.memory)]
+        elif node.op == "output":
+            values[i] = [values[graph.inputs[i][0]][node.attrs["index"]]]
+        elif inputs and node.at.op.view is not None:
+            x = inputs[0]
+            offset, strides = node.at.op.view(x.shape, tuple(s // x.itemsize for s in x.strides), **node.attrs)
+            values[i] = [place.view(x, offset, node.aval.shape, strides)]
+        else:
+            values[i] = [None if a is None else place.empty(a.shape, NP_DTYPE[a.dtype]) for a in node.avals]
+        if i in runs:
+            body = backend.body(node.at)
+            work = [place.empty(a.shape, NP_DTYPE[a.dtype]) for a in _scratch(body, node.at)]
+            stream.launches = 0
+            body(place, *values[i], *inputs, **node.attrs, **({"scratch": work} if work else {}))
+            total += stream.launches
+    return total
 
 
 def _shadow(array: Any, memory: Memory) -> Any:
