@@ -60,6 +60,48 @@ class Operators:
         """The same elements under another shape; as `reshape`, it copies where strides cannot express that."""
         return self.reshape(*shape)
 
+    @property
+    def mT(self) -> Any:
+        """The matrices in the last two axes, transposed."""
+        return self.transpose(-2, -1)
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.size
+
+    def clone(self) -> Any:
+        """The same values in memory of their own."""
+        return self.copy()
+
+    def contiguous(self) -> Any:
+        """Itself: how values lie in memory is not part of them here."""
+        return self
+
+    def to(self, dtype: Any) -> Any:
+        """The same values in another dtype; itself if it has that. (Models move between devices, values do not.)"""
+        name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+        return self if name == self.aval.dtype else self.cast(name)
+
+    def type_as(self, other: Any) -> Any:
+        return self.to(other.dtype)
+
+    def expand_as(self, other: Any) -> Any:
+        return self.expand(tuple(other.shape))
+
+    def view_as(self, other: Any) -> Any:
+        return self.reshape(tuple(other.shape))
+
+    def reshape_as(self, other: Any) -> Any:
+        return self.reshape(tuple(other.shape))
+
+    def tolist(self) -> Any:
+        """The values as a Python number, or as nested lists of them."""
+        return asnumpy(self).tolist()
+
     def item(self) -> float | int | bool:
         """The value of a one-element array as a Python number."""
         return asnumpy(self).item()
@@ -107,6 +149,21 @@ class Operators:
         from .indexing import getitem
 
         return getitem(self, index)
+
+
+def _cast_to(dtype: str) -> Any:
+    def method(self: Operators) -> Any:
+        return self.to(dtype)
+
+    method.__doc__ = f"The same values in {dtype}."
+    return method
+
+
+for _name, _dtype in (
+    *(("float", "float32"), ("double", "float64"), ("half", "float16"), ("bfloat16", "bfloat16")),
+    *(("long", "int64"), ("int", "int32"), ("bool", "bool")),
+):
+    setattr(Operators, _name, _cast_to(_dtype))
 
 
 class Var(Operators):

@@ -76,3 +76,23 @@ def test_scatter_of_a_number_keeps_its_other_options():
     np.testing.assert_array_equal(gt.scatter(x, 0, index, np.full(3, 5, np.float32), reduce="add"), [11, 1, 6])
     with pytest.raises(gt.UnsupportedError, match="reduce='multiply'"):
         gt.scatter(x, 0, index, 5.0, reduce="multiply")
+
+
+# --- methods under PyTorch's names ------------------------------------------------------------------------------------
+
+
+def test_methods_of_values_that_are_no_ops():
+    with gt.record() as tape:
+        x = gt.leaf(X)
+        assert (x.dim(), x.numel()) == (2, 6) and x.tolist() == X.tolist()
+        casts = {"float": "f4", "double": "f8", "half": "f2", "long": "i8", "int": "i4", "bool": "?"}
+        for name, dtype in casts.items():
+            assert getattr(x, name)().dtype == np.dtype(dtype)
+        assert x.bfloat16().dtype.name == "bfloat16" and x.float() is x and x.contiguous() is x
+        assert x.to(np.float64).dtype == x.to("float64").dtype == x.type_as(x.double()).dtype == np.float64
+        np.testing.assert_array_equal(x.mT.value, X.T)
+        flat = gt.leaf(np.zeros(6))
+        assert x.view_as(flat).shape == x.reshape_as(flat).shape == (6,)
+        assert x.sum().expand_as(x).shape == X.shape
+        loss = gt.sum(x.clone().double().to("float32"))
+    np.testing.assert_array_equal(tape.backward(loss)[x], np.ones_like(X))

@@ -24,9 +24,13 @@ def _positive_power(F: Any, x: Any, exponent: float) -> Any:
 
 
 def length(F: Any, x: Any, p: float, dim: int) -> Any:
-    """The p-norm over the axis `dim`, which stays with size 1; its gradient is 0 at the zero vector."""
+    """The p-norm over the axis `dim`, which stays with size 1; its gradient is 0 at the zero vector. Of 16-bit numbers
+    it is computed in float32: their squares overflow."""
+    dtype = F.aval(x).dtype
+    if dtype in ("float16", "bfloat16"):
+        return F.cast(length(F, F.cast(x, "float32"), p, dim), dtype)
     if p == 0:
-        return F.cast(F.sum(F.ne(x, F.const(0, F.aval(x).dtype)), dim, True), F.aval(x).dtype)
+        return F.sum(F.square(F.sign(F.where(F.ne(x, x), F.const(1, dtype), x))), dim, True)  # its gradient is 0
     if p == 2:
         return _positive_power(F, F.sum(F.square(x), dim, True), 0.5)
     size = F.abs(x)

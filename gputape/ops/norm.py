@@ -10,7 +10,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 
-RESOLUTION = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+RESOLUTION = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
 def statistics_dtype(input: Aval) -> str:
@@ -27,7 +27,7 @@ def _canon(name: str) -> Any:
                 "Give the sizes of the last axes to normalise over."
             )
         if attrs.get("eps", 0.0) is None:
-            attrs["eps"] = RESOLUTION.get(input.dtype, 0.0)
+            attrs["eps"] = RESOLUTION[statistics_dtype(input)]
         return {"normalized_shape": listed, **attrs}
 
     return canon
@@ -305,7 +305,8 @@ register(
     name="rms_norm",
     doc="""input / √(mean of input² + eps) · weight over the last axes, whose sizes are normalized_shape.
 
-    eps None is the resolution of the input's dtype. Zhang and Sennrich 2019; as torch.nn.functional.rms_norm.
+    eps None is the resolution of float32, of float64 for float64. Zhang and Sennrich 2019; as
+    torch.nn.functional.rms_norm.
     """,
     signature="input, normalized_shape, weight=None, eps=None",
     precision="wide",
@@ -326,6 +327,7 @@ register(
         Sample(t(4, 6, layout="transposed"), t(6, layout="strided"), normalized_shape=6),
         Sample(t(5, 7, dtype="float64"), t(7, dtype="float64"), normalized_shape=7),
         Sample(t(5, 7, dtype="bfloat16"), t(7, dtype="bfloat16"), normalized_shape=7, eps=1e-6),
+        Sample(t(2, 4, dtype="bfloat16", fill=1e-3), normalized_shape=4, grad_=False, why_="eps in 16 bit"),
     ),
     errors=(
         Bad(ShapeError, "does not end in", t(5, 7), t(6), normalized_shape=6),

@@ -192,6 +192,7 @@ _choosing("fmin", "le")
 def _copysign(F: Any, input: Any, other: Any) -> Any:
     """The angle of (-1, other) is above 0 for +0 and below it for -0."""
     x, y = _floating(F, input), _floating(F, other)
+    y = F.where(F.ne(y, y), F.const(1, F.aval(y).dtype), y)  # NaN counts as positive
     angle = F.atan2(y, F.const(-1, F.aval(y).dtype))
     return F.mul(F.abs(x), F.detach(F.sign(angle)))
 
@@ -207,6 +208,7 @@ binary(
     samples=(
         *BINARY_SAMPLES,
         INT_SAMPLE,
+        Sample(t(2, fill=(1.0, -1.0)), t(2, fill=(NAN, NAN)), grad_=False),
         Sample(t(3, fill=(1.0, -1.0, 0.0)), t(3, 3, fill=((-2.0,), (0.0,), (-0.0,))), grad_=False),
         Sample(
             t(2, fill=(INF, NAN)),

@@ -24,6 +24,10 @@ def _guarded(F: Any, x: Any, function: Any, value: float) -> Any:
 
 
 def _norm(F: Any, input: Any, p: float, dim: tuple[int, ...], keepdim: bool) -> Any:
+    """Of 16-bit numbers computed in float32: their squares overflow."""
+    dtype = F.aval(input).dtype
+    if dtype in ("float16", "bfloat16"):
+        return F.cast(_norm(F, F.cast(input, "float32"), p, dim, keepdim), dtype)
     if p == 2:
         return _guarded(F, F.sum(F.square(input), dim, keepdim), F.sqrt, 0.0)
     size = F.abs(input)
@@ -31,7 +35,6 @@ def _norm(F: Any, input: Any, p: float, dim: tuple[int, ...], keepdim: bool) -> 
         return F.sum(size, dim, keepdim)
     if math.isinf(p):
         return (F.amax if p > 0 else F.amin)(size, dim, keepdim)
-    dtype = F.aval(input).dtype
     if p == 0:
         nan = F.ne(input, input)
         return F.sum(F.square(F.sign(F.where(nan, F.const(1, dtype), input))), dim, keepdim)  # its gradient is 0
@@ -95,6 +98,7 @@ def _norm_samples(option: str) -> tuple[Sample, ...]:
         Sample(t(0, 3), dim=1, **of(INF)),
         Sample(t(), grad_=False, why_="a scalar"),
         Sample(t(5, 3), dim=1, dtype="float64"),
+        Sample(t(2, 3, dtype="float16", fill=((6e3, 8e3, -1e4), (1e-4, 2e-4, 0.0))), dim=1, grad_=False),
     )
 
 
