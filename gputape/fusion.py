@@ -1,4 +1,4 @@
-"""Chains of element-wise ops as one op each, for backends whose `fused` takes them."""
+"""Chains of element-wise ops as one op each, and sums of them, for backends whose `fused` takes them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,39 @@ def fuse(graph: Graph, backend: Any) -> None:
     for members in groups.found():
         if len(members) > 1:
             _put_together(graph, members)
+
+
+def fuse_sums(graph: Graph, backend: Any) -> None:
+    """Sum what a chain makes where it is made, if nothing else reads it."""
+    takes: Callable[[Any, Any], bool] | None = getattr(backend.bodies.get("fused_sum"), "takes", None)
+    if takes is None:
+        return
+    for i in graph.named("sum", "mean"):
+        x, total = graph.first(i), graph.nodes[i]
+        assert x is not None
+        chain = graph.nodes[x]
+        steps = _steps_of(graph, x, backend)
+        if steps is None or not graph.alone(x) or total.attrs["dtype"] is not None:
+            continue
+        arrays = [graph.nodes[j].aval for j in graph.inputs[x] if j is not None]
+        if not takes(arrays, steps) or any(a.shape not in ((), chain.aval.shape) for a in arrays):
+            continue
+        attrs = {"dim": total.attrs["dim"], "keepdim": total.attrs["keepdim"], "mean": total.op == "mean"}
+        new = graph.op(i, "fused_sum", graph.inputs[x], steps=steps, **attrs)
+        narrow = ", in float32 between them" if chain.aval.dtype in NARROW else ""
+        graph.notes[new] = f"{graph.notes.get(x, chain.op)}, {total.op}{narrow}"
+        graph.replace(i, new)
+
+
+def _steps_of(graph: Graph, i: int, backend: Any) -> Any:
+    """The steps of a node that is one element-wise op, or several of which only the last is kept; else None."""
+    node = graph.nodes[i]
+    if node.op == "fused":
+        last = len(node.at.ins) + len(node.attrs["steps"]) - 1
+        return node.attrs["steps"] if node.attrs["keep"] == (last,) else None
+    if not node.inputs or node.op == "output" or not backend.bodies["fused"].takes(node.at):
+        return None
+    return ((node.op, tuple(node.attrs.items()), tuple(range(len(node.inputs)))),)
 
 
 class _Groups:

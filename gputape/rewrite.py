@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import NARROW, asnumpy
 from .backend import backend as _backend
-from .fusion import fuse
+from .fusion import fuse, fuse_sums
 from .graph import Graph
 from .ops.linear_act import saved_of
 from .registry import find, get
@@ -191,4 +191,4 @@ def _constant(graph: Graph, i: int | None) -> Any:
     return None if inner is None else _backend("cpu").call(node.at)((inner,))[0]
 
 
-RULES: tuple[Callable[[Graph, Any], None], ...] = (constant_gathers, joined_slices, linear_endings, fuse)
+RULES: tuple[Callable[[Graph, Any], None], ...] = (constant_gathers, joined_slices, linear_endings, fuse, fuse_sums)

@@ -391,6 +391,29 @@ def test_a_chain_is_one_launch_on_the_kernels_and_stays_apart_on_the_cpu():
     assert "(exp, mul, add, tanh, sigmoid, sub)" in compiled.explain()
 
 
+def test_a_sum_of_a_chain_is_one_pass():
+    def f(x, y):
+        error = gt.square(gt.sub(x, y)) * 0.5
+        rows = gt.mean(gt.exp(x) - y, -1, keepdim=True)
+        return gt.sum(error) + rows * gt.sum(gt.square(x), 0) + gt.sum(x)
+
+    compiled, found, eager = fused_on_emulated(f, X, normal(6, 5, seed=5))
+    ran = ops_of(compiled)
+    assert ran.count("fused_sum") == 3 and ran.count("sum") == 1 and "mean" not in ran and "exp" not in ran
+    np.testing.assert_allclose(found, eager, rtol=32 * EPS, atol=32 * EPS * np.abs(eager).max())
+    assert "(sub, square, mul, sum)" in compiled.explain()
+
+
+def test_a_chain_that_is_read_elsewhere_or_repeats_a_row_is_summed_from_memory():
+    def f(x, row):
+        a = gt.tanh(gt.exp(x))
+        return gt.sum(a, 0) + a + gt.sum(gt.square(x - row))
+
+    compiled, found, eager = fused_on_emulated(f, X, X[0])
+    assert "fused_sum" not in ops_of(compiled)
+    np.testing.assert_allclose(found, eager, rtol=32 * EPS, atol=32 * EPS * np.abs(eager).max())
+
+
 def test_a_group_never_waits_for_itself():
     """What a chain reads may depend on its own first part: then that part runs before."""
 

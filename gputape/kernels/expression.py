@@ -115,6 +115,14 @@ def function_text(chain: Chain) -> str:
     return f"{HEAD}@triton.jit\ndef {chain.name}(x, c0, c1):\n" + "".join(f"    {line}\n" for line in body)
 
 
+def map_text(chain: Chain) -> str:
+    """The source of a device function of blocks v0, v1, v2, the first of them the inputs of `chain`, and four plain
+    numbers."""
+    body = [*chain.lines(), f"return v{chain.outputs[0][0]}"]
+    head = f"{HEAD}@triton.jit\ndef {chain.name}(v0, v1, v2, c0, c1, c2, c3):\n"
+    return head + "".join(f"    {line}\n" for line in body)
+
+
 def name(chain: Chain, way: Layout) -> str:
     codes = "".join(way.codes) if way.flat else "_".join((*way.codes, *([f"o{way.outer}"] if way.outer else [])))
     return re.sub(r"\W", "_", f"{chain.name}__{codes}")

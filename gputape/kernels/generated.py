@@ -10,7 +10,7 @@ import hashlib
 import linecache
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from types import ModuleType
@@ -90,9 +90,9 @@ def kernel(chain: Chain, way: Layout) -> Generated:
 
 
 @cache
-def function(chain: Chain) -> GeneratedFunction:
-    """The device function that `function_text` writes."""
-    made = function_text(chain)
+def function(chain: Chain, write: Callable[[Chain], str] = function_text) -> GeneratedFunction:
+    """The device function that `function_text`, or `map_text`, writes."""
+    made = write(chain)
     return GeneratedFunction(_module(made), chain.name, made)
 
 

@@ -62,6 +62,58 @@ def sums(
 
 
 @triton.jit
+def _operand(ptr, at, inside, FULL: tl.constexpr):
+    """Elements of an array of the shape that is summed, or of a scalar."""
+    return tl.load(ptr + at, mask=inside, other=0.0).to(tl.float32) if FULL else tl.load(ptr).to(tl.float32)
+
+
+@triton.jit
+def mapped_sums(
+    y_ptr,  # out (outputs, groups)
+    x0_ptr,  # in (outer, n, inner), or a scalar where the bit of FULL is 0
+    x1_ptr,  # in, unused unless COUNT > 1
+    x2_ptr,  # in, unused unless COUNT > 2
+    outputs,
+    n,
+    inner,
+    group,
+    divisor,
+    c0,  # the plain numbers of MAP
+    c1,
+    c2,
+    c3,
+    MAP: tl.constexpr,  # device function of (v0, v1, v2, c0, c1, c2, c3), whose results are summed
+    COUNT: tl.constexpr,
+    FULL: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_RED: tl.constexpr,
+):
+    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    element = tl.arange(0, BLOCK_RED)
+    out_inside = out < outputs
+    first = tl.program_id(1).to(tl.int64) * group
+    rest = n - first
+    at = (row_start(out, n, inner, LAST) + first * inner)[:, None] + along(element, inner, LAST)[None, :]
+    step = block_step(inner, BLOCK_RED)
+    total = tl.zeros((BLOCK_OUT, BLOCK_RED), dtype=tl.float32)
+    for start in range(0, group, BLOCK_RED):
+        inside = out_inside[:, None] & (element < rest - start)[None, :]
+        v0 = _operand(x0_ptr, at, inside, FULL & 1)
+        v1 = v0
+        v2 = v0
+        if COUNT > 1:
+            v1 = _operand(x1_ptr, at, inside, FULL & 2)
+        if COUNT > 2:
+            v2 = _operand(x2_ptr, at, inside, FULL & 4)
+        total += tl.where(inside, MAP(v0, v1, v2, c0, c1, c2, c3), 0.0)
+        at += step
+    y = tl.sum(total, axis=1) / divisor
+    to = out.to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
+    tl.store(y_ptr + to, y.to(y_ptr.dtype.element_ty), mask=out_inside)
+
+
+@triton.jit
 def moments(
     y_ptr,  # out (outputs, groups) float: Σ (x - mean)² / divisor, or its root
     mean_ptr,  # out (outputs, groups) float32
