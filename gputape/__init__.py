@@ -12,6 +12,7 @@ from .backend import device, register_body, synchronize
 from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py
+from .factories import arange, eye, full, linspace, ones, zeros
 from .gradcheck import check_grads
 from .jacobian import hessian, jacobian
 from .node import Node
