@@ -38,6 +38,7 @@ SLOW: tuple[tuple[str, str, str], ...] = (
         "",
         "erf is a polynomial and a tanh, a pass over memory for each step, where PyTorch's stays in registers",
     ),
+    ("erfc", "", "two polynomials, a quotient and two exponentials, each step a pass over memory"),
     ("cumsum", "", "NumPy adds along the last axis one by one, each addition waiting for the one before"),
     ("random_normal", "", "Philox in passes of 64-bit products, so that every device draws the same numbers"),
     ("random_uniform", "", "Philox in passes of 64-bit products, so that every device draws the same numbers"),
