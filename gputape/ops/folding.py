@@ -156,7 +156,7 @@ Without a batch axis (C·kernel, windows). The options are those of the unfold t
         Sample(t(2, 6, 10), output_size=(5, 6), kernel_size=(2, 3), dilation=(2, 1), padding=(1, 0), stride=(1, 2),
                torch_=True),
         Sample(t(9, 4), output_size=(4, 4), kernel_size=3, padding=1, stride=2, why_="no batch axis"),
-        Sample(t(0, 4, 9), output_size=(4, 4), kernel_size=2, torch_=False, why_="no samples: PyTorch fails"),
+        Sample(t(0, 4, 9), output_size=(4, 4), kernel_size=2, why_="no samples"),
         Sample(t(2, 4, 6, layout="transposed"), output_size=(4, 6), kernel_size=2, stride=2),
         Sample(t(1, 4, 4, dtype="float64"), output_size=3, kernel_size=2),
     ),

@@ -51,7 +51,7 @@ register(
     samples=(
         Sample(t(5, 3), t(3, 3, dtype="int64", fill=((4, 0, 1), (0, 2, 3), (1, 1, 0))), t(4, 3), dim=0),
         Sample(t(5, 3), t(2, 2, dtype="int32", fill=((2, 0), (1, 2))), t(4, 5), dim=-1, why_="index smaller than both"),
-        Sample(t(5), these(1, 3, 1), t(3), dim=0, grad_=False, torch_=False, why_="PyTorch leaves open which one wins"),
+        Sample(t(5), these(1, 3, 1), t(3), dim=0, grad_=False, why_="the last wins, both get the gradient"),
         Sample(t(), ids(1, high=1), t(3), dim=0),
         Sample(t(3), ids(high=3), t(4), dim=0),
         Sample(t(3), ids(1, high=3), t(), dim=0),

@@ -89,8 +89,7 @@ def _norm_samples(option: str) -> tuple[Sample, ...]:
     return (
         *(s for s in REDUCE_SAMPLES if s.inputs[0].shape),
         *(Sample(_APART, dim=1, **of(p)) for p in _ORDERS if p),
-        *(Sample(_ROW, dim=1, **of(p), grad_=False, why_="zeros") for p in _ORDERS if p >= 0),
-        Sample(_ROW, dim=1, **of(-1), grad_=False, torch_=False, why_="PyTorch's gradient beside a zero is NaN"),
+        *(Sample(_ROW, dim=1, **of(p), grad_=False, why_="zeros") for p in _ORDERS if p >= -1),
         Sample(t(2, 3, 4, fill="uniform", low=0.5, high=2), dim=(0, 2), keepdim=True, **of(3)),
         Sample(t(5, 3), dim=1, **of(0), grad_=False),
         Sample(t(3, 4, fill=((1.0, NAN, 0.0, 2.0), (INF, 1.0, 0.0, 0.0), (2.0, -2.0, 2.0, 1.0))), dim=1, grad_=False),
