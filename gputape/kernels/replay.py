@@ -63,12 +63,12 @@ class GraphSteps(KernelSteps):
     """
 
     def __init__(self, backend: Any, steps: Sequence[tuple[Node, Step]]) -> None:
-        super().__init__(backend, steps)
         self.device, self.cuda, self.own = backend.xp.device, backend.xp.cupy.cuda, backend.xp.own
         self.capturing = backend.xp.capturing
         self.graph: Any = None
         self._runs = 0
         with self.device:
+            super().__init__(backend, steps)
             self._ready, self._done, self._idle = (self.cuda.Event(disable_timing=True) for _ in range(3))
 
     def begin(self) -> None:
