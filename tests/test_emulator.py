@@ -126,7 +126,7 @@ def test_a_mask_one_too_wide_in_matmul_is_named(rt, mutant):
     a, b = np.ones((2, 4, 5), np.float32), np.ones((2, 5, 3), np.float32)
     y = rt.empty((2, 4, 3), np.float32)
     real = _products._kernel("ieee", False, False, (32, 32, 16, 4, 2))
-    args = (y, a, b, y, y, y, 4, 3, 5, 16, 5, 3, np.int64(20), np.int64(15), 0, 0.0, 0.0)
+    args = (y, y, a, b, y, y, y, 4, 3, 5, 16, 5, 3, np.int64(20), np.int64(15), np.int64(0), 0, 0.0, 0.0)
     with pytest.raises(KernelFault, match=r"loads element \d+ of '[ab]_ptr'"):
         launch(replace(real, source=module), (2,), args, rt.stream)
 

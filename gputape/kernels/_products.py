@@ -199,9 +199,11 @@ def _variants() -> list[Variant]:
                 found.append(Variant(kernel, _types("float32", dtype), True, True))
         for tile in tiles.MATMUL[kind][1:]:  # of gradients
             kernel = _kernel(kind, True, False, tile, row_sums=True)
-            found += [
-                Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in dict.fromkeys((dtype, "float32"))
-            ]
+            outs = dict.fromkeys((dtype, "float32"))
+            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in outs]
+        for a_transposed, b_transposed in product((False, True), (False, True)):
+            kernel = _kernel(kind, a_transposed, b_transposed, tiles.MATMUL[kind][-1], row_sums=True)
+            found.append(Variant(kernel, _types(dtype, dtype), False, kind != "ieee"))
     for dtype in FLOATS:
         arrays = (*(f"*{dtype}",) * 2, "*float32", *(f"*{dtype}",) * 3)
         types = (*arrays, "int64", "int64", *("int32",) * 3, "float32", "float32")
