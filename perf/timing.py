@@ -38,7 +38,7 @@ def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, 
 
 
 def machine() -> str:
-    """CPU, cores, NumPy and the settings that change its BLAS."""
+    """CPU, cores, how busy they are, NumPy and the settings that change its BLAS."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -53,7 +53,8 @@ def machine() -> str:
     slowed = [k for k in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if k in os.environ]
     note = f"; {', '.join(slowed)} set, which slows NumPy's BLAS" if slowed else ""
     numpy = f"NumPy {np.__version__} with {', '.join(blas)}"
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {numpy}{note}"
+    busy = f"load {os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else "load unknown"
+    return f"{model}, {os.cpu_count()} cores ({busy}), Python {platform.python_version()}, {numpy}{note}"
 
 
 def report(name: str, title: str, rows: list[list[str]], head: list[str]) -> str:

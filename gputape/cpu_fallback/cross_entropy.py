@@ -1,7 +1,7 @@
 """Bodies of the losses against class labels.
 
 They work with the classes first, (C, rows): reductions over a leading axis run at the speed of memory, those over a
-short last axis do not.
+short last axis do not. Where there are many classes, a copy in that order would cost more than they do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from ..backend import scratch
 from ..errors import IndexRangeError
 from ..flat import as_one as _as_one
 from .pointwise import _masked
+
+_LONG = 1024  # classes
 
 
 def _classes_first(x: Any) -> Any:
@@ -118,18 +120,25 @@ def cross_entropy_labels(
     scratch: list[Any],
 ) -> None:
     classes = input.shape[1]
-    valid, at = _positions("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
     z, loss, even = scratch[2:]
     peak, logsum = peak.reshape(-1), logsum.reshape(-1)
-    moved = _classes_first(input)
-    xp.copyto(z.reshape(moved.shape), moved)
-    xp.maximum.reduce(z, axis=0, out=peak)
-    xp.subtract(z, peak, out=z)
+    if input.ndim == 2 and classes >= _LONG:
+        axis, z = 1, z.reshape(target.size, classes)
+        valid, at = _valid("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
+        xp.add(at, xp.arange(target.size) * classes, out=at)
+        xp.maximum.reduce(input, axis=1, out=peak)
+        xp.subtract(input, peak[:, None], out=z)
+    else:
+        axis, moved = 0, _classes_first(input)
+        valid, at = _positions("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
+        xp.copyto(z.reshape(moved.shape), moved)
+        xp.maximum.reduce(z, axis=0, out=peak)
+        xp.subtract(z, peak, out=z)
     xp.take(z.reshape(-1), at, out=loss, mode="clip")
     if label_smoothing:
-        xp.add.reduce(z, axis=0, out=even)
+        xp.add.reduce(z, axis=axis, out=even)
     xp.exp(z, out=z)
-    xp.add.reduce(z, axis=0, out=logsum)
+    xp.add.reduce(z, axis=axis, out=logsum)
     xp.log(logsum, out=logsum)
     if label_smoothing:  # logsum - (1-ε)·z[t] - ε·mean(z)
         xp.multiply(loss, 1 - label_smoothing, out=loss)

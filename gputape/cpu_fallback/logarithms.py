@@ -7,6 +7,7 @@ from typing import Any
 from ..aval import Aval, broadcast_shapes
 from ..backend import scratch
 from .pointwise import _masked
+from .unary import _log1p_exp
 
 
 def log2(xp: Any, y: Any, input: Any) -> None:
@@ -21,8 +22,24 @@ def exp2(xp: Any, y: Any, input: Any) -> None:
     xp.exp2(input, out=y, dtype=y.dtype)
 
 
-def logaddexp(xp: Any, y: Any, input: Any, other: Any) -> None:
-    xp.logaddexp(input, other, out=y)
+def _sum_buffers(input: Aval, other: Aval) -> list[Aval]:
+    shape = broadcast_shapes("logaddexp", input.shape, other.shape)
+    return [Aval(shape, input.dtype)] * 3 if input.is_float else []
+
+
+@scratch(_sum_buffers)
+def logaddexp(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) -> None:
+    """max + log1p(exp(-|input - other|)); equal infinities differ by NaN, which `fmax` leaves out."""
+    if not scratch:
+        xp.logaddexp(input, other, out=y)
+        return
+    gap, part, work = scratch
+    xp.minimum(input, other, out=gap)
+    xp.maximum(input, other, out=y)
+    xp.subtract(gap, y, out=gap)
+    xp.fmax(gap, -1e4, out=gap)
+    _log1p_exp(xp, part, gap, work, gap)
+    xp.add(y, part, out=y)
 
 
 def _product_buffers(input: Aval, other: Aval) -> list[Aval]:

@@ -247,6 +247,9 @@ register(
         Sample(t(4, 3, dtype="bfloat16"), LABELS),
         Sample(t(0, 3), t(0, dtype="int64", fill="zeros"), reduction="sum", why_="no rows"),
         Sample(t(4, 3, dtype="float64"), LABELS, label_smoothing=0.1),
+        Sample(
+            t(3, 1030), t(3, dtype="int64", fill=(1029, -100, 7)), label_smoothing=0.1, why_="many classes, one ignored"
+        ),
     ),
     perf=tuple(Perf(t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c), name_=name) for name, n, c in _LOGITS),
     public=False,
