@@ -6,7 +6,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
-from .pointwise import _blocks
+from .pointwise import _blocks, _select, _spread
 from .unary import _ERF64_C, _ERF64_D, _ERF64_SPLIT, _erf, _polynomial, _ratio
 
 # The third interval of Cody's (see `unary.py`), from 4 on: erfc(x) = exp(-x²)/x · (1/√π - P(x⁻²)/(x²·Q(x⁻²))).
@@ -40,18 +40,20 @@ def erfc(xp: Any, y: Any, input: Any, *, scratch: list[Any]) -> None:
         xp.absolute(x, out=z)
         tail_of(xp, tail, z, work, more, short, mask)
         xp.subtract(2.0, tail, out=work)
+        bits = more.view(f"i{more.itemsize}")
         xp.less(x, 0.0, out=mask)
-        xp.copyto(tail, work, where=mask)
+        _select(xp, work, _spread(xp, bits, mask), work, tail)
         _erf(xp, y_, x, z, more, spare)
         xp.subtract(1.0, y_, out=y_)
         xp.absolute(x, out=z)
         xp.greater(z, split, out=mask)
-        xp.copyto(y_, tail, where=mask)
+        _select(xp, work, _spread(xp, bits, mask), work, y_)
+        xp.copyto(y_, work)
 
 
 def _short_tail(xp: Any, y: Any, z: Any, work: Any, more: Any, short: Any, mask: Any) -> None:
     """erfc(z) in float32 for z from 0 on; z² in two parts, the square of its leading 12 bits being exact."""
-    xp.minimum(z, _SHORT_END, out=z)
+    xp.clip(z, 0.0, _SHORT_END, out=z)
     xp.multiply(z, 0.5, out=work)
     xp.add(work, 1.0, out=work)
     xp.reciprocal(work, out=work)
