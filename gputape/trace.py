@@ -19,7 +19,7 @@ from .variable import Cell, Var, check_place
 
 class _Unrun:
     """Calls that compute nothing: outputs of the right kind, with nothing in them. A trace's values are read by nobody,
-    and the replay that follows computes them. (Kernels do run: that loads them.)"""
+    and the replay that follows computes them."""
 
     def __init__(self, backend: _backend.Backend) -> None:
         self._backend = backend
@@ -40,7 +40,7 @@ class Trace(Recording):
     def __init__(self, name: str) -> None:
         super().__init__(retain=True)
         self.name = name
-        if self.backend.family == "cpu" and _backend.WATCH.get() is None:
+        if _backend.WATCH.get() is None:
             self._calls = _Unrun(self.backend)  # type: ignore[assignment]
         self.grad_enabled = False
         self.arguments: list[int] = []
