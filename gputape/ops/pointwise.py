@@ -415,60 +415,6 @@ register(
     torch="torch.clamp",
 )
 
-
-def _between_rule(input: Aval, min: Aval | None, max: Aval | None) -> Aval:
-    bounds = [a for a in (min, max) if a is not None]
-    if not bounds:
-        raise ArgumentError("clamp: min and max are both None. Give at least one bound.")
-    not_bool("clamp", input)
-    return input.with_shape(broadcast_shapes("clamp", input.shape, *(a.shape for a in bounds)))
-
-
-def _between(F: Any, input: Any, min: Any, max: Any) -> Any:
-    """Each bound gets the gradient where it is the result; at a tie the input gets it all."""
-    y = input
-    if min is not None:
-        y = F.where(F.lt(y, min), min, y)
-    if max is not None:
-        y = F.where(F.gt(y, max), max, y)
-    for x in (input, min, max):
-        if x is not None and F.aval(x).is_float:
-            y = F.where(F.ne(x, x), F.detach(x), y)  # NaN, of which nobody gets a gradient
-    return y
-
-
-_SPREAD = t(5, 3, fill="distinct", low=-2, high=2)
-_SIDES = (t(5, 3, fill=(-0.5, -0.25, -0.75)), t(5, 3, fill=(0.5, 0.25, 0.75)))
-register(
-    name="clamp_between",
-    doc="clamp with arrays as bounds; shapes broadcast, dtypes promote.",
-    signature="input, min=None, max=None",
-    inputs=("input", "min", "max"),
-    promotes=("input", "min", "max"),
-    rule=_between_rule,
-    compose=_between,
-    batch="pointwise",
-    public=False,
-    samples=(
-        Sample(_SPREAD, *_SIDES),
-        Sample(t(5, 3), t(3), why_="one bound, broadcast"),
-        Sample(t(3), None, t(5, 1), why_="the input broadcasts"),
-        Sample(_SPREAD, t(fill=0.5), t(fill=-0.5), why_="crossed bounds"),
-        Sample(t(0, 3), t(3), t(1, 1)),
-        Sample(t(4, 6, layout="transposed"), t(4, 6, layout="strided"), t(6, fill="ones")),
-        Sample(t(6, fill=(-1.0, 1.0, NAN, INF, 0.0, 0.0)), t(6, fill=(-1.0, 0.0, 0.0, 0.0, NAN, 0.0)),
-               t(6, fill=(1.0, 1.0, 1.0, 1.0, 1.0, NAN)), grad_=False, why_="on the bounds, NaN"),
-        Sample(t(7, dtype="float64"), t(7), why_="promotion"),
-        Sample(t(5, dtype="int32", fill="ints", low=-9, high=9), t(5, dtype="int64", fill="zeros")),
-    ),
-    errors=(
-        Bad(ArgumentError, "clamp: min and max are both None", t(3)),
-        Bad(ShapeError, "clamp: shapes", t(3), t(4)),
-        Bad(DTypeError, "clamp: bool", *[t(3, dtype="bool", fill="bool")] * 2),
-    ),
-    torch="torch.clamp",
-)  # fmt: skip
-
 register(
     name="clamp_bwd",
     doc="dy where min ≤ input ≤ max, else 0.",
