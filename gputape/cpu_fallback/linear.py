@@ -20,7 +20,7 @@ def linear(xp: Any, y: Any, input: Any, weight: Any, bias: Any) -> None:
         xp.add(y, bias, out=y)
 
 
-@_scratch(lambda dy, input, weight, needs: [Aval((_rows(dy),), dy.dtype)] if needs[2] else [])
+@_scratch(lambda dy, input, weight, factor, needs: [Aval((_rows(dy),), dy.dtype)] if needs[2] else [])
 def linear_bwd(
     xp: Any,
     dinput: Any,
@@ -29,6 +29,7 @@ def linear_bwd(
     dy: Any,
     input: Any,
     weight: Any,
+    factor: Any,
     *,
     needs: tuple[bool, ...],
     scratch: Any = (),
@@ -38,6 +39,8 @@ def linear_bwd(
     dy = dy.reshape(rows, n)
     if dinput is not None:
         xp.matmul(dy, weight, out=dinput.reshape(rows, k))
+        if factor is not None:
+            xp.multiply(dinput, factor, out=dinput)
     if dweight is not None:
         xp.matmul(dy.T, input.reshape(rows, k), out=dweight)
     if dbias is not None:

@@ -28,14 +28,17 @@ def kind_of(rt: Any, dtype: str) -> str:
 
 @dataclass(frozen=True)
 class Ending:
-    """What comes after the sum and its bias: the activation, what is saved of it for backward, the residual."""
+    """What comes after the sum and its bias: the activation, what is saved of it for backward, another array that is
+    added or (`factor`) multiplied by."""
 
     activation: Function | None = None
     saved: Function | None = None
     residual: bool = False
+    factor: bool = False
 
     def constants(self) -> dict[str, Any]:
-        return {"ACTIVATION": self.activation, "SAVED": self.saved, "RESIDUAL": self.residual}
+        other = "add" if self.residual else "multiply" if self.factor else None
+        return {"ACTIVATION": self.activation, "SAVED": self.saved, "OTHER": other}
 
 
 NOTHING = Ending()
@@ -61,7 +64,12 @@ class Plan:
 def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1, row_sums: bool = False) -> list[Aval]:
     """The scratch of `multiply`: the sums of each split, where there are several."""
     splits = max((Plan.of(m, n, k, batch, kind).splits for d, kind in KINDS if d == dtype), default=1)
-    return [Aval((splits, batch * m * n + row_sums * m), "float32")] if splits > 1 else []
+    return [Aval((splits, _part(batch * m * n, m * row_sums)), "float32")] if splits > 1 else []
+
+
+def _part(size: int, rows: int) -> int:
+    """The elements from the sums of one split to those of the next: `size` of products, then `rows` of rows."""
+    return tiles.cdiv(size + rows, tiles.ALIGNED) * tiles.ALIGNED
 
 
 def multiply(
@@ -74,18 +82,18 @@ def multiply(
     scratch: Sequence[Any] = (),
     ending: Ending = NOTHING,
     numbers: tuple[float, float] = (0.0, 0.0),
-    residual: Any = None,
+    other: Any = None,
     saved: Any = None,
     row_sums: Any = None,
 ) -> None:
-    """y (…, M, N) = activation(a (…, M, K) @ b (…, K, N) + bias (N)) + residual; batch axes of a and b broadcast, the
+    """y (…, M, N) = activation(a (…, M, K) @ b (…, K, N) + bias (N)) + other; batch axes of a and b broadcast, the
     other arrays are contiguous.
 
     Args:
         scratch: begins with the buffer of `partial_sums`, if that has one.
-        ending: the activation, whether there is a residual, and what to write to `saved`.
+        ending: the activation, what to do with `other`, and what to write to `saved`.
         numbers: the plain numbers of the activation.
-        row_sums: where Σ a over K goes (M), of a single matrix; then `partial_sums` is told of it, too.
+        row_sums: (M) for Σ a over K, if it is wanted; of a product without batch axes.
     """
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = y.shape[:-2]
@@ -98,24 +106,22 @@ def multiply(
         )
     kind = kind_of(rt, str(y.dtype))
     plan = Plan.of(m, n, k, math.prod(batch), kind)
-    whole, products = plan.splits == 1, y.size
-    out = y if whole else scratch[0]
-    sums, each = out, 0 if whole else products
-    if row_sums is not None and whole:
-        sums = row_sums
-    elif row_sums is not None:
-        each += m
-        sums = rt.view(out, products, (plan.splits * each - products,), (1,))
-    sizes = (m, n, k, plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b), np.int64(each))
-    ends = (y if bias is None else bias, y if residual is None else residual, y if saved is None else saved)
+    ends = tuple(y if array is None else array for array in (bias, other, saved))
+    sums, rows = (y, 0) if row_sums is None else (row_sums, m)
     has_bias, summed = int(bias is not None), row_sums is not None
-    code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending if whole else NOTHING, summed)
-    arrays = (out, sums, left, right, *ends)
-    launch(code, (plan.programs, plan.splits), (*arrays, *sizes, has_bias * whole, *numbers), rt.stream)
-    if not whole:
-        parts = (y, row_sums if summed else y, out, *ends)
-        args = (*parts, np.int64(each), np.int64(products), n, plan.splits, has_bias, *numbers)
-        launch(_sum_kernel(ending, summed), (tiles.cdiv(each, tiles.POINTWISE),), args, rt.stream)
+    places = (plan.depth, row_a, row_b, np.int64(batch_a), np.int64(batch_b))
+    grid = (plan.programs + summed * tiles.cdiv(m, plan.tile[0]), plan.splits)
+    if plan.splits == 1:
+        code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending, summed)
+        launch(code, grid, (y, left, right, *ends, sums, m, n, k, 0, *places, has_bias, *numbers), rt.stream)
+        return
+    part = _part(y.size, rows)
+    parts = scratch[0].reshape(-1)
+    arrays = (parts, left, right, *ends, parts[y.size :] if summed else parts)
+    code = _kernel(kind, a_transposed, b_transposed, plan.tile, row_sums=summed)
+    launch(code, grid, (*arrays, m, n, k, part, *places, 0, *numbers), rt.stream)
+    args = (y, parts, *ends, sums, np.int64(y.size), rows, part, n, plan.splits, has_bias, *numbers)
+    launch(_sum_kernel(ending), (tiles.cdiv(y.size + rows, tiles.POINTWISE),), args, rt.stream)
 
 
 def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
@@ -158,13 +164,13 @@ def _kernel(
     return triton(
         "matmul",
         "mm_nd",
-        divisible=tuple(dict.fromkeys(("row_a", "batch_a", "row_b", "batch_b", "depth", "each", "N", *contiguous))),
+        divisible=tuple(dict.fromkeys(("row_a", "batch_a", "row_b", "batch_b", "depth", "part", "N", *contiguous))),
         warps=warps,
         stages=stages,
         A_TRANSPOSED=a_transposed,
         B_TRANSPOSED=b_transposed,
         **ending.constants(),
-        ROW_SUMS=row_sums,
+        ROW_SUMS=int(row_sums),
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_K=block_k,
@@ -173,9 +179,9 @@ def _kernel(
 
 
 @cache
-def _sum_kernel(ending: Ending = NOTHING, row_sums: bool = False) -> Kernel:
-    constants = ending.constants() | {"ROW_SUMS": row_sums, "BLOCK": tiles.POINTWISE}
-    return triton("matmul", "mm_sum", divisible=("size", "products", "N"), **constants)
+def _sum_kernel(ending: Ending = NOTHING) -> Kernel:
+    divisible = ("size", "rows", "part", "N")
+    return triton("matmul", "mm_sum", divisible=divisible, **ending.constants(), BLOCK=tiles.POINTWISE)
 
 
 def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], ending: Ending) -> Variant:
@@ -185,8 +191,8 @@ def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], 
 
 def _types(out: str, dtype: str) -> tuple[str, ...]:
     """The argument types of mm_nd that writes `out`; beside it lie arrays of the inputs' dtype."""
-    arrays = (*(f"*{out}",) * 2, *(f"*{dtype}",) * 5)
-    return (*arrays, *("int32",) * 6, *("int64",) * 3, "int32", "float32", "float32")
+    arrays = (f"*{out}", *(f"*{dtype}",) * 5, f"*{out}")
+    return (*arrays, *("int32",) * 7, "int64", "int64", "int32", "float32", "float32")
 
 
 def _variants() -> list[Variant]:
@@ -197,17 +203,12 @@ def _variants() -> list[Variant]:
             found += [Variant(kernel, _types(dtype, dtype), wide, kind != "ieee") for wide in (True, False)]
             if dtype != "float32" and tile[0] < 128 and not (a_transposed and b_transposed):  # splits
                 found.append(Variant(kernel, _types("float32", dtype), True, True))
-        for tile in tiles.MATMUL[kind][1:]:  # of gradients
+        for tile in tiles.MATMUL[kind]:  # the gradients of a weight and a bias
             kernel = _kernel(kind, True, False, tile, row_sums=True)
-            outs = dict.fromkeys((dtype, "float32"))
-            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in outs]
-        for a_transposed, b_transposed in product((False, True), (False, True)):
-            kernel = _kernel(kind, a_transposed, b_transposed, tiles.MATMUL[kind][-1], row_sums=True)
-            found.append(Variant(kernel, _types(dtype, dtype), False, kind != "ieee"))
+            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in {dtype: 0, "float32": 0}]
     for dtype in FLOATS:
-        arrays = (*(f"*{dtype}",) * 2, "*float32", *(f"*{dtype}",) * 3)
-        types = (*arrays, "int64", "int64", *("int32",) * 3, "float32", "float32")
-        found += [Variant(_sum_kernel(row_sums=s), types, wide) for s in (False, True) for wide in (True, False)]
+        types = (f"*{dtype}", "*float32", *(f"*{dtype}",) * 4, "int64", *("int32",) * 5, "float32", "float32")
+        found += [Variant(_sum_kernel(), types, wide) for wide in (True, False)]
     return found
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch
 from . import _steps
-from ._products import multiply, partial_sums
+from ._products import NOTHING, Ending, multiply, partial_sums
 from ._sums import add_up
 from .launch import need_kernel
 
-JOINED = 2**20  # elements of a weight
+TIMES = Ending(factor=True)
 
 
 def _matrix(rt: Any, x: Any) -> Any:
@@ -31,20 +31,15 @@ def linear(rt: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any 
     multiply(rt, "linear", y, x, weight.T, None if bias is None else rt.packed(bias), scratch)
 
 
-def _partial_sums(dy: Aval, input: Aval, weight: Aval, *, needs: tuple[bool, ...]) -> list[Aval]:
-    """Those of the product for dinput, of that for dweight, then of the sums for dbias."""
+def _partial_sums(dy: Aval, input: Aval, weight: Aval, factor: Any, *, needs: tuple[bool, ...]) -> list[Aval]:
+    """Those of the product for dinput, of that for dweight, then of the sums for dbias if they are taken alone."""
     rows, (m, n) = _rows(dy), weight.shape
-    joined = _joined(weight, needs)
+    joined = all(needs[1:])
     return [
         *(partial_sums(dy.dtype, rows, n, m) if needs[0] else []),
         *(partial_sums(dy.dtype, m, n, rows, row_sums=joined) if needs[1] else []),
         *(_steps.between(_steps.steps((rows, m), (0,)), "float32") if needs[2] and not joined else []),
     ]
-
-
-def _joined(weight: Any, needs: tuple[bool, ...]) -> bool:
-    """Whether dbias comes with dweight. Small products are held up by launches; large ones would be by the sums."""
-    return needs[1] and needs[2] and 0 < math.prod(weight.shape) <= JOINED
 
 
 @scratch(_partial_sums)
@@ -56,24 +51,23 @@ def linear_bwd(
     dy: Any,
     input: Any,
     weight: Any,
+    factor: Any,
     *,
     needs: tuple[bool, ...],
     scratch: Any = (),
 ) -> None:
     dtype = need_kernel("linear_bwd", dy)
-    dy, buffers, joined = _matrix(rt, dy), list(scratch), _joined(weight, needs)
+    dy, buffers = _matrix(rt, dy), list(scratch)
     rows, (m, n) = dy.shape[0], weight.shape
     if dinput is not None:
         own = buffers[: len(partial_sums(dtype, rows, n, m))]
-        multiply(rt, "linear_bwd", _matrix(rt, dinput), dy, weight, scratch=own)
+        ending, other = (NOTHING, None) if factor is None else (TIMES, rt.packed(factor))
+        multiply(rt, "linear_bwd", _matrix(rt, dinput), dy, weight, None, own, ending, other=other)
         buffers = buffers[len(own) :]
     if dweight is None and dbias is None:
         return
     dy = rt.packed(dy)
     if dweight is not None:
-        own = buffers[: len(partial_sums(dtype, m, n, rows))]
-        sums = dbias if joined else None
-        multiply(rt, "linear_bwd", dweight, dy.T, _matrix(rt, input), scratch=own, row_sums=sums)
-        buffers = buffers[len(own) :]
-    if dbias is not None and not joined:
+        multiply(rt, "linear_bwd", dweight, dy.T, _matrix(rt, input), scratch=buffers, row_sums=dbias)
+    else:
         add_up(rt, dbias, dy, _steps.steps(dy.shape, (0,)), buffers)

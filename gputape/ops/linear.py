@@ -106,15 +106,20 @@ register(
 )
 
 
-def _linear_bwd_rule(dy: Aval, input: Aval, weight: Aval, *, needs: tuple[bool, ...]) -> tuple[Aval | None, ...]:
+def _linear_bwd_rule(
+    dy: Aval, input: Aval, weight: Aval, factor: Aval | None, *, needs: tuple[bool, ...]
+) -> tuple[Aval | None, ...]:
     made = (input, weight, weight.with_shape(weight.shape[:1]))
     return tuple(a if need else None for a, need in zip(made, needs, strict=True))
 
 
-def _linear_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any) -> Any:
+def _linear_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any, factor: Any) -> Any:
     """dinput = dy·W, dweight = dyᵀ·x and dbias = Σ dy are linear in each factor; `grads` are their cotangents."""
     gx, gw, gb = grads
-    ddy = dinput = dweight = None
+    ddy = dinput = dweight = dfactor = None
+    if factor is not None and gx is not None:
+        dfactor = F.mul(gx, F.linear(dy, transpose(F, weight))) if at.needs[3] else None
+        gx = F.mul(gx, factor)
     if at.needs[0]:
         terms = [] if gx is None else [F.linear(gx, weight)]
         if gw is not None:
@@ -126,26 +131,29 @@ def _linear_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any
         dinput = F.matmul(dy, gw)
     if at.needs[2] and gx is not None:
         dweight = F.mm_nd(transpose(F, rows_of(F, dy)), rows_of(F, gx))
-    return ddy, dinput, dweight
+    return ddy, dinput, dweight, dfactor
 
 
 register(
     name="linear_bwd",
     doc="""Gradients of linear: dinput = dy · weight, dweight = dyᵀ · input and dbias = Σ dy over all leading axes.
 
-    `needs` says which of the three are wanted; the others are None.
+    `needs` says which of the three are wanted; the others are None. Compiled programs multiply dinput by `factor`, of
+    its shape: the slope of an activation that gave the input.
     """,
-    signature="dy, input, weight, needs=(True, True, True)",
+    signature="dy, input, weight, factor=None, needs=(True, True, True)",
     precision="narrow",
-    inputs=("dy", "input", "weight"),
+    inputs=("dy", "input", "weight", "factor"),
     outputs=("dinput", "dweight", "dbias"),
     returns=3,
     rule=_linear_bwd_rule,
     vjp=_linear_bwd_vjp,
-    saves=("dy", "input", "weight"),
+    saves=("dy", "input", "weight", "factor"),
     flops=lambda at: sum(at.attrs["needs"][:2]) * 2 * at.ins[0].size * at.ins[2].shape[-1],
     samples=(
         Sample(t(5, 7), t(5, 3), t(7, 3)),
+        Sample(t(5, 7), t(5, 3), t(7, 3), t(5, 3)),
+        Sample(t(2, 3, 7), t(2, 3, 5), t(7, 5), t(2, 3, 5, layout="transposed")),
         Sample(t(7), t(3), t(7, 3)),
         Sample(t(2, 3, 7, layout="transposed"), t(2, 3, 5, layout="strided"), t(7, 5, layout="transposed")),
         Sample(t(5, 7, layout="expanded"), t(5, 3), t(7, 3), why_="dy of a sum"),

@@ -28,6 +28,8 @@ EDGES = {
         *(Sample(*_gradient(*sizes)) for sizes in _SIZES),
         *(Sample(*_gradient(rows, 3, 5)) for rows in (257, 1023, 1281)),
         Sample(*_gradient(6, 5, 1100), why_="the sums for dinput are split"),
+        Sample(*_gradient(6, 5, 1100), t(6, 5), why_="and multiplied when they are whole"),
+        Sample(*_gradient(65, 33, 17), t(65, 33)),
         Sample(*_gradient(300, 33, 31), needs=(False, True, False), grad_=False),
         Sample(*_gradient(300, 33, 31), needs=(False, False, True), grad_=False),
         Sample(*_gradient(33, 17, 5), needs=(True, False, False)),

@@ -11,17 +11,16 @@ Traffic is counted in sectors of 32 bytes, the least that DRAM gives. Per launch
 FLOPs are 2·M·N·K of each `tl.dot`, lanes beyond the edge included: the hardware multiplies them too.
 
 Of a large grid only some programs run: the first, the last and one in the middle, which stand for all if they cost the
-same; else one more drawn from each of equal parts, which then stands for it. What is not run leaves zeros. A launch of
-up to `WHOLE` programs whose result is of int64 runs whole: that may be an order, which later launches go by.
+same; else `SAMPLE` more, each as far from the one before, so that every kind of a pattern that repeats itself through
+the grid is met in its share. What is not run leaves zeros. A launch of up to `WHOLE` programs whose result is of int64
+runs whole: that may be an order, which later launches go by.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,8 @@ SHIFT = 5
 SECTOR = 1 << SHIFT
 L1 = 16 << 10  # bytes: 128 to 256 KB on a multiprocessor, shared by the 8 or more programs that run on it
 L2 = 4 << 20  # bytes: no more on the smallest supported GPUs; 40 to 120 MB on the largest
-SAMPLE, WHOLE = 5, 64  # programs
+SAMPLE, WHOLE = 12, 64  # programs
+GOLDEN = (5**0.5 - 1) / 2  # steps of that share of a grid come nowhere near to where they began
 
 
 def sectors(nbytes: int) -> int:
@@ -104,11 +104,9 @@ def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], strea
         if (first == middle).all() and (middle == last).all():
             total = n * first
         else:
-            draw = random.Random(n)
-            parts = list(pairwise(1 + (n - 2) * k // (SAMPLE - 2) for k in range(SAMPLE - 1)))
-            drawn = costs(draw.randrange(low, high) for low, high in parts)
-            weights = [high - low for low, high in parts]
-            total = first + last + np.sum([w * c for w, c in zip(weights, drawn, strict=True)], axis=0)
+            step = next(s for s in range(int(n * GOLDEN), n) if math.gcd(s, n) == 1)
+            inner = [k * step % n for k in range(1, SAMPLE + 2) if k * step % n != n - 1][:SAMPLE]
+            total = first + last + (n - 2) * np.sum(costs(inner), axis=0) // SAMPLE
     *counts, flops = total.tolist()
     stream.costs.append(Cost(str(kernel), n, traffic.bytes(counts), flops))
 

@@ -1,7 +1,7 @@
 """Device code of the matrix product: one program per tile of the output, matrix after matrix.
 
 Where few tiles have long sums, several programs share one (`splits`), and a second kernel adds up what they found, in
-their order. Whichever kernel holds the whole sum finishes it: bias, activation, residual, and one rounding.
+their order. Whichever kernel holds the whole sum finishes it: bias, activation, residual or factor, and one rounding.
 """
 
 import triton
@@ -13,7 +13,7 @@ def _finish(
     total,  # float32
     bias,  # float32, to broadcast
     y_ptr,
-    residual_ptr,
+    other_ptr,
     saved_ptr,
     at,
     inside,
@@ -21,37 +21,38 @@ def _finish(
     c1,
     ACTIVATION: tl.constexpr,
     SAVED: tl.constexpr,
-    RESIDUAL: tl.constexpr,
+    OTHER: tl.constexpr,
 ):
-    """Store activation(total + bias) + residual, and what the backward pass needs of the activation."""
+    """Store activation(total + bias) with the other array, and what the backward pass needs of the activation."""
     total += bias
     if SAVED is not None:
         tl.store(saved_ptr + at, SAVED(total, c0, c1).to(saved_ptr.dtype.element_ty), mask=inside)
     if ACTIVATION is not None:
         total = ACTIVATION(total, c0, c1)
-    if RESIDUAL:
-        total += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if OTHER is not None:
+        other = tl.load(other_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        total = total + other if OTHER == "add" else total * other
     tl.store(y_ptr + at, total.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def mm_nd(
-    y_ptr,  # out (splits, each), of which the first are (batch, M, N); float32 if there are several splits
-    sums_ptr,  # out (M), as far from one split to the next; unused unless ROW_SUMS
+    y_ptr,  # out (batch, M, N) contiguous; of several splits, each `part` elements after the one before, in float32
     a_ptr,  # in (batch, M, K), or (batch, K, M) in memory if A_TRANSPOSED; rows row_a elements apart
     b_ptr,  # in (batch, K, N), or (batch, N, K) in memory if B_TRANSPOSED; rows row_b elements apart
     bias_ptr,  # in (N), unused unless has_bias
-    residual_ptr,  # in (batch, M, N), unused unless RESIDUAL
+    other_ptr,  # in (batch, M, N), unused unless OTHER
     saved_ptr,  # out (batch, M, N), unused unless SAVED
+    sums_ptr,  # out (M), of y's type and with its splits as far apart: the sums of a's rows, if ROW_SUMS
     M,
     N,
     K,
+    part,
     depth,  # products that a split sums up, a multiple of BLOCK_K
     row_a,
     row_b,
     batch_a,  # 64-bit, like batch_b: elements from one matrix of the batch to the next; 0 repeats one matrix
     batch_b,
-    each,  # 64-bit: elements from one split to the next
     has_bias,
     c0,  # the plain numbers of the activation
     c1,
@@ -59,19 +60,19 @@ def mm_nd(
     B_TRANSPOSED: tl.constexpr,
     ACTIVATION: tl.constexpr,  # device functions of (sum, c0, c1), or None
     SAVED: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    ROW_SUMS: tl.constexpr,  # of a, over K; of a single matrix
+    OTHER: tl.constexpr,  # what is done with the other array: "add" or "multiply"
+    ROW_SUMS: tl.constexpr,  # 0 or 1; of one matrix, batch being 1
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     INPUT_PRECISION: tl.constexpr,
 ):
     # 64-bit scalars lead to the first row of the tile; offsets inside a tile stay 32-bit, which saves registers.
-    tiles_n = tl.cdiv(N, BLOCK_N)
-    tiles = tl.cdiv(M, BLOCK_M) * tiles_n
+    columns = tl.cdiv(N, BLOCK_N) + ROW_SUMS  # of tiles; the programs of the one before the first sum up rows
+    tiles = tl.cdiv(M, BLOCK_M) * columns
     tile = tl.program_id(0) % tiles
-    first_m = tile // tiles_n * BLOCK_M
-    first_n = tile % tiles_n * BLOCK_N
+    first_m = tile // columns * BLOCK_M
+    first_n = (tile % columns - ROW_SUMS) * BLOCK_N
     batch = (tl.program_id(0) // tiles).to(tl.int64)
     split = tl.program_id(1).to(tl.int64)
     first_k = split * depth
@@ -99,62 +100,62 @@ def mm_nd(
     m_inside = m < M - first_m
     n_inside = n < N - first_n
     left = K - first_k.to(tl.int32)  # of the products: those of this split and of the splits after it
+    if ROW_SUMS:  # noqa: SIM102 - known when compiling; what is inside is not
+        if first_n < 0:
+            sums = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.float32)
+            for start in range(0, tl.minimum(left, depth), BLOCK_K):
+                inside = m_inside[:, None] & (k < left - start)[None, :]
+                sums += tl.load(a_ptr + a_at, mask=inside, other=0.0).to(tl.float32)
+                a_ptr += a_step
+            sums = tl.sum(sums, axis=1).to(sums_ptr.dtype.element_ty)
+            tl.store(sums_ptr + split * part + first_m + m, sums, mask=m_inside)
+            return
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    if ROW_SUMS:
-        sums = tl.zeros((BLOCK_M, BLOCK_K), dtype=tl.float32)
     for start in range(0, tl.minimum(left, depth), BLOCK_K):
         k_inside = k < left - start
         a = tl.load(a_ptr + a_at, mask=m_inside[:, None] & k_inside[None, :], other=0.0)
         b = tl.load(b_ptr + b_at, mask=k_inside[:, None] & n_inside[None, :], other=0.0)
         total = tl.dot(a, b, total, input_precision=INPUT_PRECISION)
-        if ROW_SUMS:
-            sums += a.to(tl.float32)
         a_ptr += a_step
         b_ptr += b_step
     bias = tl.load(bias_ptr + first_n + n, mask=n_inside & (has_bias != 0), other=0.0).to(tl.float32)[None, :]
-    first = split * each + (batch * M + first_m) * N + first_n
+    first = split * part + (batch * M + first_m) * N + first_n
     at = m[:, None] * N + n[None, :]
     inside = m_inside[:, None] & n_inside[None, :]
     y_ptr += first
-    residual_ptr += first
+    other_ptr += first
     saved_ptr += first
-    _finish(total, bias, y_ptr, residual_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, RESIDUAL)
-    if ROW_SUMS:
-        sums_ptr += split * each + first_m
-        found = tl.sum(sums, axis=1).to(sums_ptr.dtype.element_ty)
-        tl.store(sums_ptr + m, found, mask=m_inside & (first_n == 0))
+    _finish(total, bias, y_ptr, other_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, OTHER)
 
 
 @triton.jit
 def mm_sum(
-    y_ptr,  # out (products)
-    sums_ptr,  # out (size - products), unused unless ROW_SUMS
-    part_ptr,  # in (splits, size) float32
+    y_ptr,  # out (size)
+    part_ptr,  # in (splits, part) float32, of which the first size + rows are read
     bias_ptr,  # in (N), unused unless has_bias
-    residual_ptr,  # in (products), unused unless RESIDUAL
-    saved_ptr,  # out (products), unused unless SAVED
-    size,  # 64-bit
-    products,  # 64-bit: the elements of all matrices of the batch
-    N,  # their columns
+    other_ptr,  # in (size), unused unless OTHER
+    saved_ptr,  # out (size), unused unless SAVED
+    sums_ptr,  # out (rows)
+    size,  # 64-bit: the elements of all matrices of the batch
+    rows,  # further sums: those of rows
+    part,
+    N,  # the columns of the matrices
     splits,
     has_bias,
     c0,
     c1,
     ACTIVATION: tl.constexpr,
     SAVED: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    ROW_SUMS: tl.constexpr,
+    OTHER: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
+    summed = at < size + rows
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for _ in range(0, splits):
-        total += tl.load(part_ptr + at, mask=inside, other=0.0)
-        part_ptr += size
-    if ROW_SUMS:
-        row = at - products
-        tl.store(sums_ptr + row, total.to(sums_ptr.dtype.element_ty), mask=inside & (row >= 0))
-        inside = inside & (row < 0)
+        total += tl.load(part_ptr + at, mask=summed, other=0.0)
+        part_ptr += part
+    tl.store(sums_ptr + (at - size), total.to(sums_ptr.dtype.element_ty), mask=summed & (at >= size))
     bias = tl.load(bias_ptr + at % N, mask=inside & (has_bias != 0), other=0.0).to(tl.float32)
-    _finish(total, bias, y_ptr, residual_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, RESIDUAL)
+    _finish(total, bias, y_ptr, other_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, OTHER)
