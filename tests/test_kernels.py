@@ -226,6 +226,20 @@ def test_only_needed_gradients_are_computed():
         assert part[k].tobytes() == full[k].tobytes()
 
 
+def test_a_gradient_of_attention_is_the_same_alone():
+    q, k, dy = (np.random.default_rng(n).standard_normal((1, 2, 35, 9)).astype(np.float32) for n in range(3))
+    attrs = dict(is_causal=True, scale=None, dropout_p=0.0, offset=0)
+    y, lse = outputs(EMULATED, registry.get("attention"), (q, k, k, None, None), attrs)
+    attrs["scale"] = 1 / 3
+    arrays = (dy, q, k, k, None, y, lse, None)
+    full = outputs(EMULATED, registry.get("attention_bwd"), arrays, attrs | {"needs": (True, True, True, False)})
+    for n in range(3):
+        needs = tuple(i == n for i in range(4))
+        part = outputs(EMULATED, registry.get("attention_bwd"), arrays, attrs | {"needs": needs})
+        assert [p is not None for p in part] == list(needs)
+        np.testing.assert_allclose(part[n], full[n], rtol=1e-5, atol=1e-6)
+
+
 def test_views_need_no_kernel():
     F = Execute(EMULATED)
     x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

@@ -231,17 +231,7 @@ def attention_bwd(
     mask = _Mask.of(rt, "attention_bwd", attn_mask, q.array)
     kind, block_d = _tile(rt, "attention_bwd", query, value)
     sizes, (batch, heads, length, width) = _sizes(q.array, k.array, v.array), g.array.shape
-    rows = batch * heads * length
     saved = (rt.packed(lse), delta)
-    launch(
-        _row_sums(block_d),
-        (cdiv(rows, SUM_ROWS),),
-        (
-            *(delta, g.array, result.array, np.int64(rows), heads, length, width),
-            *(*g.outer, *result.outer, g.step, result.step),
-        ),
-        rt.stream,
-    )
     inputs = (g.array, q.array, k.array, v.array, mask.array, *saved, _state(rt, state, dropout_p, q.array))
     strides = (*g.outer, *q.outer, *k.outer, *v.outer, *mask.outer, g.step, q.step, k.step, v.step, *mask.steps)
     tail = (*strides, scale * LOG2E, int(is_causal), *_dropout(dropout_p, offset))
@@ -249,8 +239,13 @@ def attention_bwd(
         kernel = _kernel("attention_bwd_query", mask.kind, dropout_p > 0, kind, block_d)
         programs = batch * heads * cdiv(length, _block(kernel, "BLOCK_M"))
         room = _room(rt, "attention_bwd", dquery)
-        launch(kernel, (programs,), (room.array, *inputs, *sizes, *room.outer, room.step, *tail), rt.stream)
+        two = (*room.outer, room.step, *result.outer, result.step)
+        launch(kernel, (programs,), (room.array, result.array, *inputs, *sizes, *two, *tail), rt.stream)
         _settle(rt, dquery, room)
+    else:  # then a kernel of its own writes `delta`
+        rows = batch * heads * length
+        shape = (np.int64(rows), heads, length, width, *g.outer, *result.outer, g.step, result.step)
+        launch(_row_sums(block_d), (cdiv(rows, SUM_ROWS),), (delta, g.array, result.array, *shape), rt.stream)
     if dkey is not None or dvalue is not None:
         dkey, dvalue = (spare.pop() if out is None else out for out in (dkey, dvalue))
         kernel = _kernel("attention_bwd_key", mask.kind, dropout_p > 0, kind, block_d)
@@ -288,11 +283,11 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
         longest = 0 if name == "attention_bwd_key" else 32
     elif dropout and name == "attention_bwd_key":
         longest = 64
-    written = {"attention": ("y",), "attention_bwd_query": ("dy", "dq"), "attention_bwd_key": ("dy", "dk", "dv")}[name]
+    strided = {"attention": ("y",), "attention_bwd_query": ("dq", "y", "dy"), "attention_bwd_key": ("dk", "dv", "dy")}
     return triton(
         name.removesuffix("_query").removesuffix("_key"),
         name,
-        divisible=(*WIDE, *_strides(*written)),
+        divisible=(*WIDE, *_strides(*strided[name])),
         warps=warps,
         stages=stages,
         MASK=mask,
@@ -342,7 +337,7 @@ def _variants() -> list[Variant]:
                 types = (x, stat, x, x, x, mask, state, *ints, *longs, "int64", "int64", *("int32",) * 6, *dropout)
                 found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, tensor_cores=True))
                 inputs = (x, x, x, x, mask, stat, stat, state)
-                for name, outs in (("attention_bwd_query", (x,)), ("attention_bwd_key", (x, x))):
+                for name, outs in (("attention_bwd_query", (x, x)), ("attention_bwd_key", (x, x))):
                     kernel = _kernel(name, masking, drops, kind, block_d)
                     places = ("int64", "int64", "int32") * len(outs)
                     found.append(Variant(kernel, (*outs, *inputs, *ints, *places, *tail), tensor_cores=True))

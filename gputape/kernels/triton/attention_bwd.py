@@ -41,12 +41,34 @@ def attention_bwd_rows(
 
 
 @triton.jit
-def _statistics(lse_ptr, delta_ptr, left, BLOCK: tl.constexpr):
-    """(lse in units of log 2, δ) of BLOCK queries; 0 for lse where nothing is attended: all scores are -inf there."""
+def _dots(a_rows, b_rows, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr):
+    """Σ a · b of each of the first BLOCK rows."""
+    if CHUNK == 0:
+        total = tl.sum(tile.read(a_rows, BLOCK, BLOCK_D).to(tl.float32) * tile.read(b_rows, BLOCK, BLOCK_D), axis=1)
+    else:
+        a_ptr, a_left, size, a_step = a_rows
+        b_ptr, b_left, size, b_step = b_rows
+        parts = tl.zeros((BLOCK, CHUNK), dtype=tl.float32)
+        for first in range(0, size, CHUNK):
+            x = tile.read((a_ptr + first, a_left, size - first, a_step), BLOCK, CHUNK).to(tl.float32)
+            parts += x * tile.read((b_ptr + first, b_left, size - first, b_step), BLOCK, CHUNK)
+        total = tl.sum(parts, axis=1)
+    return total
+
+
+@triton.jit
+def _logsum(lse_ptr, left, BLOCK: tl.constexpr):
+    """lse of BLOCK queries in units of log 2; 0 where nothing is attended: all scores are -inf there."""
     m = tl.arange(0, BLOCK)
     lse = tl.load(lse_ptr + m, mask=m < left, other=0.0)
-    delta = tl.load(delta_ptr + m, mask=m < left, other=0.0)
-    return tl.where(lse < -3.4e38, 0.0, lse * 1.4426950408889634), delta
+    return tl.where(lse < -3.4e38, 0.0, lse * 1.4426950408889634)
+
+
+@triton.jit
+def _statistics(lse_ptr, delta_ptr, left, BLOCK: tl.constexpr):
+    """(lse as of `_logsum`, δ) of BLOCK queries."""
+    m = tl.arange(0, BLOCK)
+    return _logsum(lse_ptr, left, BLOCK), tl.load(delta_ptr + m, mask=m < left, other=0.0)
 
 
 @triton.jit
@@ -101,13 +123,14 @@ def _query_gradient(
 @triton.jit
 def attention_bwd_query(
     dq_ptr,  # out (B, H, L, E)
+    y_ptr,  # in (B, H, L, V)
     dy_ptr,  # in (B, H, L, V)
     q_ptr,  # in (B, H, L, E)
     k_ptr,  # in (B, H / group, S, E)
     v_ptr,  # in (B, H / group, S, V)
     mask_ptr,  # in, broadcasts to (B, H, L, S), as in the forward pass
     lse_ptr,  # in (B, H, L) float32
-    delta_ptr,  # in (B, H, L) float32: Σ dy · y
+    delta_ptr,  # out (B, H, L) float32: Σ dy · y; in the kernels after this one, in
     state_ptr,  # this and all that follows as in the forward pass
     H,
     group,
@@ -118,6 +141,9 @@ def attention_bwd_query(
     dq_batch,
     dq_head,
     dq_step,
+    y_batch,
+    y_head,
+    y_step,
     dy_batch,
     dy_head,
     q_batch,
@@ -162,7 +188,11 @@ def attention_bwd_query(
     q = tile.read(queries, BLOCK_M, BLOCK_D)
     dy = tile.read(cotangents, BLOCK_M, BLOCK_D)
     row += first_m
-    lse, delta = _statistics(lse_ptr + row, delta_ptr + row, L - first_m, BLOCK_M)
+    lse = _logsum(lse_ptr + row, L - first_m, BLOCK_M)
+    results = tile.below((y_ptr + batch * y_batch + head * y_head, L, V, y_step), first_m)
+    delta = _dots(results, cotangents, BLOCK_M, BLOCK_D, CHUNK)
+    m = tl.arange(0, BLOCK_M)
+    tl.store(delta_ptr + row + m, delta, mask=m < L - first_m)
     total = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
     middle, stop = tile.whole_tiles(first_m, S, causal, BLOCK_M, BLOCK_N, MASK)
     if MASK == 0:
