@@ -67,15 +67,17 @@ def readable(rt: Any, index: Any) -> Any:
     return rt.packed(widened(rt, index, "int64"))
 
 
-def select(rt: Any, y: Any, x: Any, index: Any, outer: int, size: int, cols: int) -> None:
-    """y (outer, index.size, cols) is x (outer, size, cols) at the indices along the second axis."""
+def select(rt: Any, op: str, y: Any, x: Any, index: Any, outer: int, size: int, cols: int) -> None:
+    """y (outer, index.size, cols) is x (outer, size, cols) at the indices along the second axis, which are checked."""
     if not y.size:
+        rt.check_range(op, index, size)
         return
     n = index.size
     shape = min(SELECT_TILES, key=lambda t: cdiv(n, t[0]) * cdiv(cols, t[1]))
     programs = outer * cdiv(n, shape[0]) * cdiv(cols, shape[1])
     args = (bits(y), bits(rt.packed(x)), readable(rt, index), n, size, cols, no_value(y.dtype))
-    launch(_select(shape), (programs,), args, rt.stream)
+    look = lambda fault, number: launch(_select(shape), (programs,), (*args, fault, number), rt.stream)  # noqa: E731
+    rt.check_range(op, index, size, look=look)
 
 
 @cache
@@ -89,7 +91,7 @@ PLACES = triton("index", "places", divisible=None, BLOCK=BLOCK)
 def _variants() -> list[Variant]:
     found = [Variant(PLACES, ("*int64", "*int64", *("int64",) * 12))]
     for wide, kind in product((True, False), BITS.values()):
-        types = (f"*{kind}", f"*{kind}", "*int64", *("int32",) * 3, "int64")
+        types = (f"*{kind}", f"*{kind}", "*int64", *("int32",) * 3, "int64", "*int64", "int64")
         found += [Variant(_select(shape), types, wide) for shape in SELECT_TILES]
     return found
 

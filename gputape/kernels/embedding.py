@@ -12,8 +12,7 @@ from .tiles import cdiv
 
 
 def embedding(rt: Any, y: Any, input: Any, weight: Any, **of_gradients: Any) -> None:
-    rt.check_range("embedding", input, len(weight))
-    select(rt, y, weight, input, 1, len(weight), weight.shape[1])
+    select(rt, "embedding", y, weight, input, 1, len(weight), weight.shape[1])
 
 
 def one_hot_of(rt: Any, y: Any, input: Any, *, num_classes: int) -> None:

@@ -19,16 +19,15 @@ SUM_TILES = ((128, 1), (16, 64))  # rows, columns
 
 def index_select(rt: Any, y: Any, input: Any, index: Any, *, dim: int) -> None:
     size = input.shape[dim] if input.ndim else 1
-    rt.check_range("index_select", index, size)
     outer, cols = (math.prod(input.shape[:dim]), math.prod(input.shape[dim + 1 :])) if input.ndim else (1, 1)
-    select(rt, y, input, index, outer, size, cols)
+    select(rt, "index_select", y, input, index, outer, size, cols)
 
 
 def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int, alpha: float) -> None:
     kind = need_kernel("index_add", input, SUMS)
     size = input.shape[dim] if input.ndim else 1
-    rt.check_range("index_add", index, size)
     if not y.size:
+        rt.check_range("index_add", index, size)
         return
     n, cols = index.size, math.prod(input.shape[dim + 1 :])
     outer = y.size // (size * cols)
@@ -39,15 +38,11 @@ def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
     sums = y if exact(kind) == kind else rt.empty(y.shape, exact(kind))
     x, source = (widened(rt, a, exact(kind)) for a in (x, rt.packed(source)))
     shape = next((t for t in SUM_TILES if cols <= t[1]), SUM_TILES[-1])
-    launch(
-        SUM_ROWS[shape],
-        (outer * size * cdiv(cols, shape[1]),),
-        (
-            *(sums, x, source, place, _argsort(rt, place)),
-            *(n, size, cols, int(not one), alpha_as(kind, alpha), n.bit_length() + 1),
-        ),
-        rt.stream,
-    )
+    grid = (outer * size * cdiv(cols, shape[1]),)
+    arrays = (sums, x, source, place, _argsort(rt, place))
+    numbers = (n, size, cols, int(not one), alpha_as(kind, alpha), n.bit_length() + 1)
+    look = lambda fault, number: launch(SUM_ROWS[shape], grid, (*arrays, *numbers, fault, number), rt.stream)  # noqa: E731
+    rt.check_range("index_add", index, size, look=look)
     narrowed(rt, y, sums)
 
 
@@ -75,7 +70,7 @@ WRAP = [triton("index", "wrap_index", divisible=None, FIRST=first, BLOCK=BLOCK) 
 def _variants() -> list[Variant]:
     found = [Variant(kernel, ("*int64", "*int64", *("int64",) * 11)) for kernel in WRAP]
     for wide, kind in product((True, False), (*FLOATS, "int64")):
-        types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32")
+        types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32", "*int64", "int64")
         found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
     return found
 

@@ -129,6 +129,7 @@ class Rehearsal(Runtime):
 
     def __init__(self, rt: Any, stream: RehearsalStream) -> None:
         self.stream, self.ranges = stream, rt.ranges
+        self.fault = Shadow(FRESH, _layout((), np.int64))
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         made = Shadow(FRESH, _layout(shape, dtype))
@@ -140,9 +141,6 @@ class Rehearsal(Runtime):
 
     def view(self, x: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
         return Shadow(x.ptr + offset * x.itemsize, _layout(shape, x.dtype, [s * x.itemsize for s in strides]))
-
-    def check_range(self, op: str, index: Any, size: int, low: int = 0, ignore: int | None = None) -> None:
-        self.ranges.check(self, Shadow(FRESH, _layout((), np.int64)), op, index, size, low, ignore)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

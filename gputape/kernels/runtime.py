@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import DTYPE_NAME, HOST, NP_DTYPE, add_memory, as_array, aval_of
 from ..errors import BackendError, IndexRangeError
 from ._copy import copy_into
-from ._ranges import Ranges
+from ._ranges import Look, Ranges
 from .machine import assembler
 
 
@@ -34,11 +34,13 @@ class Runtime:
     Attributes:
         stream: where launches go, and who runs them.
         ranges: the places that look at indices.
+        fault: () int64, the lowest number that they have noted; 0 for none.
         line: the user's line whose op runs, where that is not the line that runs now; else "".
     """
 
     stream: Any
     ranges: Ranges
+    fault: Any
     line = ""
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
@@ -52,6 +54,13 @@ class Runtime:
         y = self.empty(x.shape, x.dtype)
         copy_into(self, y, x)
         return y
+
+    def check_range(
+        self, op: str, index: Any, size: int, low: int = 0, ignore: int | None = None, look: Look | None = None
+    ) -> None:
+        """Have the device note an index outside [low, size) that is not `ignore`, by a kernel of its own or by that
+        which `look(fault, number)` launches."""
+        self.ranges.check(self, self.fault, op, index, size, low, ignore, look)
 
 
 class Emulated(Runtime):
@@ -78,10 +87,12 @@ class Emulated(Runtime):
 
     view = staticmethod(HOST.view)
 
-    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
+    def check_range(
+        self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None, look: Look | None = None
+    ) -> None:
         """Raise `IndexRangeError` naming the first index outside [low, size) that is not `ignore`."""
         fault = np.zeros((), np.int64)
-        self.ranges.check(self, fault, op, index, size, low, ignore)
+        self.ranges.check(self, fault, op, index, size, low, ignore, look)
         outside = ((index < low) | (index >= size)) & (index != (low if ignore is None else ignore))
         assert outside.any() == (fault != 0), "check_range: the kernel sees it otherwise"
         if outside.any():
@@ -215,7 +226,3 @@ class Cuda(Runtime):
     def view(self, x: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
         pointer = x.data + offset * x.itemsize
         return self.cupy.ndarray(shape, x.dtype, pointer, tuple(s * x.itemsize for s in strides))
-
-    def check_range(self, op: str, index: Any, size: int, low: int = 0, ignore: int | None = None) -> None:
-        """Have the device note an index outside [low, size) that is not `ignore`."""
-        self.ranges.check(self, self.fault, op, index, size, low, ignore)

@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import launch
 from .._ranges import Ranges
-from ..runtime import Emulated
+from ..runtime import Emulated, Runtime
 from . import host_build, interpreter
 from .accesses import MIDDLE, SPACE
 from .memory import Pointer
@@ -68,7 +68,7 @@ class Counting(Emulated):
 
     def __init__(self) -> None:
         self.stream: Any = CountingStream()
-        self.ranges = Ranges()
+        self.ranges, self.fault = Ranges(), self.empty((), np.int64)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -76,8 +76,7 @@ class Counting(Emulated):
         skip = -raw.ctypes.data % 256  # as CUDA's allocations begin
         return raw[skip : skip + size].view(dtype).reshape(shape)
 
-    def check_range(self, op: str, index: np.ndarray, size: int, low: int = 0, ignore: int | None = None) -> None:
-        self.ranges.check(self, self.empty((), np.int64), op, index, size, low, ignore)
+    check_range = Runtime.check_range
 
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:

@@ -1,4 +1,5 @@
-"""Device code of the ops that pick and add elements by integer arrays. An index out of range is never followed.
+"""Device code of the ops that pick and add elements by integer arrays. An index out of range is never followed. Kernels
+that have a fault pointer lower it to `number` if they meet one; numbers are negative, 0 stands for none.
 
 Elements that are only moved are integers as wide as the elements.
 """
@@ -28,6 +29,8 @@ def index_select(
     size,
     cols,
     blank,  # 64-bit: stands where an index is out of range
+    fault_ptr,  # in and out ()
+    number,  # 64-bit
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -39,7 +42,10 @@ def index_select(
     col = tile % tiles_cols * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
     i = tl.load(index_ptr + row, mask=row < n, other=0).to(tl.int64)
     inside = (row < n)[:, None] & (col < cols)[None, :]
-    found = inside & ((i >= 0) & (i < size))[:, None]
+    fine = (i >= 0) & (i < size)
+    wrong = tl.max(((row < n) & ~fine).to(tl.int32), axis=0)
+    tl.atomic_min(fault_ptr, number, mask=wrong > 0)
+    found = inside & fine[:, None]
     x = tl.load(x_ptr + (outer * size + i)[:, None] * cols + col[None, :], mask=found, other=0)
     y_at = (outer * n + row)[:, None] * cols + col[None, :]
     tl.store(y_ptr + y_at, tl.where(found, x, blank.to(x.dtype)), mask=inside)
@@ -126,10 +132,16 @@ def index_add(
     x_step,
     alpha,  # float, or 64-bit integer
     rounds,  # of the binary search: at least log2(n) + 1
+    fault_ptr,  # in and out ()
+    number,  # 64-bit
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
     """One program per row of y (and tile of columns) sums what goes there, in the order of the source."""
+    looks = (tl.program_id(0) == 0) & (n > 0)
+    least = tl.load(place_ptr + tl.load(order_ptr, mask=looks, other=0), mask=looks, other=0)
+    most = tl.load(place_ptr + tl.load(order_ptr + (n - 1), mask=looks, other=0), mask=looks, other=0)
+    tl.atomic_min(fault_ptr, number, mask=looks & ((least < 0) | (most >= size)))
     tiles_cols = tl.cdiv(cols, BLOCK_COLS)
     to = tl.program_id(0) // tiles_cols % size
     outer = (tl.program_id(0) // tiles_cols // size).to(tl.int64)
@@ -244,7 +256,7 @@ def one_hot_of(
 
 @triton.jit
 def check_range(
-    fault_ptr,  # in and out (): the lowest number that was noted; numbers are negative, 0 stands for none
+    fault_ptr,  # in and out ()
     index_ptr,  # in (n)
     n,  # 64-bit, like all that follows
     low,
