@@ -59,7 +59,7 @@ def test_every_host_module_lists_its_variants():
         "relu__vv",
         "add__n1_n1_01",
         "layer_norm",
-        "layer_norm_bwd_input",
+        "norm_bwd",
         "mm_nd",
         "max_pool",
         "max_pool_bwd",

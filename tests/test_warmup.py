@@ -35,7 +35,7 @@ def counts(made):
 
 @need_compilers
 def test_warmup_fills_the_cache_once(tmp_path):
-    command = ("-m", "gputape", "warmup", "--arch", "sm_80", "sm_90", "--kernel", "layer_norm_bwd")
+    command = ("-m", "gputape", "warmup", "--arch", "sm_80", "sm_90", "--kernel", "sum_groups")
     first = run(*command, GPUTAPE_CACHE_DIR=str(tmp_path), TRITON_INTERPRET="1")
     assert first.returncode == 0, first.stdout + first.stderr
     compiled, there, failed, cache = counts(first)

@@ -103,6 +103,7 @@ def layer_norm_bwd(
     weight: Any,
     mean: Any,
     rstd: Any,
+    residual: Any,
     *,
     normalized_shape: tuple[int, ...],
     needs: tuple[bool, ...],
@@ -151,6 +152,13 @@ def layer_norm_bwd(
         xp.subtract(dx, c, out=dx)
     xp.subtract(dx, first[:, None], out=dx)
     xp.multiply(dx, rstd[:, None], out=dx)
+    _plus(xp, dx, residual)
+
+
+def _plus(xp: Any, dx: Any, residual: Any) -> None:
+    if residual is not None:
+        dx = dx.reshape(residual.shape)
+        xp.add(dx, residual, out=dx)
 
 
 def rms_norm(
@@ -175,6 +183,7 @@ def rms_norm_bwd(
     input: Any,
     weight: Any,
     rstd: Any,
+    residual: Any,
     *,
     normalized_shape: tuple[int, ...],
     needs: tuple[bool, ...],
@@ -199,3 +208,4 @@ def rms_norm_bwd(
     xp.multiply(dy, w, out=dx)
     xp.subtract(dx, n, out=dx)
     xp.multiply(dx, rstd.reshape(rows, 1), out=dx)
+    _plus(xp, dx, residual)

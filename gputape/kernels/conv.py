@@ -12,7 +12,7 @@ from . import _windows, tiles
 from ._products import INPUT_PRECISION, KINDS, kind_of
 from ._windows import Axis
 from .launch import Kernel, Variant, launch, need_kernel, triton
-from .norm import SUM_GROUPS
+from .norm import _sum_groups
 
 PROGRAMS = 512  # at most so many share a sum over positions: a few for each multiprocessor of a large GPU
 SHORTEST = 256  # positions that a program sums up at least
@@ -108,8 +108,7 @@ def conv_weight_nd(
     numbers = _windows.columns(axes, "count", "taps", "size", "start", "step", "tap")
     sizes = (dy.shape[0], groups, outs, channels, depth)
     launch(code, (programs, splits), (part, part_bias, x, dy, *sizes, *numbers), rt.stream)
-    for out, sums in ((dweight, part), (dbias, part_bias)):
-        launch(SUM_GROUPS, (tiles.cdiv(out.size, tiles.COLUMNS),), (out, sums, splits, out.size), rt.stream)
+    _sum_groups(rt, (dweight, dbias), (part, part_bias), splits)
 
 
 DEPTHWISE = triton("conv", "conv_weight_depthwise", divisible=None, BLOCK_N=16, BLOCK_K=128)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import product
 from typing import Any
 
 from ..aval import Aval
@@ -12,7 +13,7 @@ from . import tiles
 from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
 
 GROUP_ROWS = 16  # rows that a program of the weight gradients reads at a time
-MOST_GROUPS = 512  # some for each multiprocessor of a large GPU
+GROUPS = 256  # programs of the backward pass of whole rows: two for each multiprocessor of a large GPU
 
 
 def layer_norm(
@@ -44,31 +45,26 @@ def _grid(kernel: Kernel, rows: int) -> tuple[int]:
     return (tiles.cdiv(rows, dict(kernel.constants)["BLOCK_ROWS"]),)
 
 
-def _groups(rows: int, cols: int, needs: tuple[bool, ...]) -> tuple[bool, int, int]:
-    """(whether one kernel makes dx and the sums of each group of rows, groups, rows per group).
-
-    It can where a tile holds whole rows; there are enough groups for many multiprocessors, and of enough rows that
-    their sums are little beside them.
-    """
-    joined = needs[0] and any(needs[1:]) and 0 < cols <= tiles.rows(cols)[1]
-    if not joined:
-        return False, *tiles.row_groups(rows)
-    group = max(GROUP_ROWS, tiles.power_of_2(tiles.cdiv(rows, MOST_GROUPS)))
-    return True, max(tiles.cdiv(rows, group), 1), group
+def _whole(cols: int) -> bool:
+    """Whether a row fits into one block."""
+    return cols <= tiles.rows(cols)[1]
 
 
-def _partial_sums(
-    dy: Aval, input: Aval, *rest: Any, normalized_shape: tuple[int, ...], needs: tuple[bool, ...], **attrs: Any
-) -> list[Aval]:
-    """Σ dy · n and Σ dy per group of rows; where several kernels make them, the shift of each row's mean, and dx if
-    nobody else wants it."""
+def _groups(rows: int, cols: int) -> tuple[int, int]:
+    """`tiles.row_groups` of the backward pass; a group of whole rows is a program that writes all gradients."""
+    return tiles.row_groups(rows, GROUPS, GROUP_ROWS) if _whole(cols) else tiles.row_groups(rows)
+
+
+def _buffers(input: Aval, normalized_shape: tuple[int, ...], needs: tuple[bool, ...], centred: bool) -> list[Aval]:
+    """Σ dy · n and (if centred) Σ dy per group of rows, dx if nobody else wants it, and the shift of each row's mean
+    where kernels pass it on."""
     rows, cols = _extent(input, normalized_shape)
-    joined, groups, _ = _groups(rows, cols, needs)
-    partial = Aval((2, groups, cols), "float32")
-    return [partial] if joined else [partial, Aval((rows,), "float32"), *([] if needs[0] else [input])]
+    partial = Aval((_groups(rows, cols)[0], cols), "float32")
+    shift = [Aval((rows,), "float32")] if centred and not _whole(cols) else []
+    return [*(partial,) * (1 + centred), *([] if needs[0] else [input]), *shift]
 
 
-@scratch(_partial_sums)
+@scratch(lambda dy, input, *rest, normalized_shape, needs: _buffers(input, normalized_shape, needs, True))
 def layer_norm_bwd(
     rt: Any,
     dx: Any,
@@ -79,30 +75,54 @@ def layer_norm_bwd(
     weight: Any,
     mean: Any,
     rstd: Any,
+    residual: Any,
     *,
     normalized_shape: tuple[int, ...],
     needs: tuple[bool, ...],
     scratch: list[Any],
 ) -> None:
     need_kernel("layer_norm_bwd", input)
-    rows, cols = _extent(input, normalized_shape)
-    dy, x, mean, rstd = (rt.packed(a) for a in (dy, input, mean, rstd))
-    w = rt.packed(weight) if weight is not None else x
-    (joined, groups, group), tile, part = _groups(rows, cols, needs), tiles.rows(cols), scratch[0]
-    has_weight, across = int(weight is not None), tiles.cdiv(cols, tiles.COLUMNS)
-    if joined:
-        arrays = (dx, part, dy, x, w, mean, rstd)
-        launch(_whole(*tile), (groups,), (*arrays, rows, cols, group, has_weight), rt.stream)
+    arrays = (dy, input, weight, mean, rstd, residual)
+    _gradients(rt, (dx, dweight, dbias), arrays, _extent(input, normalized_shape), scratch)
+
+
+def _gradients(
+    rt: Any, outs: tuple[Any, Any, Any], arrays: tuple[Any, ...], extent: tuple[int, int], scratch: list[Any]
+) -> None:
+    """Those of a norm, which is centred if there is a mean; outputs, inputs and scratch as of `layer_norm_bwd`."""
+    dx, dweight, dbias = outs
+    rows, cols = extent
+    dy, x, weight, mean, rstd, residual = (None if a is None else rt.packed(a) for a in arrays)
+    centred = mean is not None
+    flags = (int(weight is not None), int(residual is not None))
+    w, mean, residual = x if weight is None else weight, mean if centred else rstd, x if residual is None else residual
+    part_weight, *spare = scratch
+    part_bias = spare.pop(0) if centred else part_weight
+    dx = spare.pop(0) if dx is None else dx
+    tile, (groups, group) = tiles.rows(cols), _groups(rows, cols)
+    summed = dweight is not None or dbias is not None
+    read = (dy, x, w, mean, rstd, residual, rows, cols)
+    if _whole(cols):
+        kernel, parts = _kernel("norm_bwd", *tile, CENTRED=centred), (part_weight, part_bias)
+        launch(kernel, (groups,), (dx, *parts, *read, group, *flags, int(summed)), rt.stream)
     else:
-        _, shift, *spare = scratch
-        kernel, dx = _backward(*tile), spare[0] if dx is None else dx
-        launch(kernel, _grid(kernel, rows), (dx, shift, dy, x, w, mean, rstd, rows, cols, has_weight), rt.stream)
-        if dweight is not None or dbias is not None:
-            launch(AFFINE, (across, groups), (part, dy, x, mean, shift, rstd, rows, cols, group), rt.stream)
-    if dweight is not None or dbias is not None:
-        outs = (dbias if dweight is None else dweight, dweight if dbias is None else dbias)
-        wanted = (int(dweight is not None), int(dbias is not None))
-        launch(SUM_BOTH, (across, 2), (*outs, part, groups, cols, *wanted), rt.stream)
+        shift = spare.pop(0) if centred else rstd
+        kernel = _kernel("norm_bwd_input", *tile, CENTRED=centred)
+        launch(kernel, (tiles.cdiv(rows, tile[0]),), (dx, shift, *read, *flags), rt.stream)
+        if summed:
+            arguments = (part_weight, part_bias, dy, x, mean, shift, rstd, rows, cols, group)
+            launch(_affine(centred), (tiles.cdiv(cols, tiles.COLUMNS), groups), arguments, rt.stream)
+    if summed:
+        _sum_groups(rt, (dweight, dbias), (part_weight, part_bias), groups)
+
+
+def _sum_groups(rt: Any, outs: tuple[Any, Any], parts: tuple[Any, Any], groups: int) -> None:
+    """Each of two outputs (or None) from its sums per group."""
+    y, z = outs
+    sizes = [0 if out is None else out.size for out in outs]
+    arrays = (z if y is None else y, y if z is None else z, *parts)
+    grid = (tiles.cdiv(max(sizes), tiles.COLUMNS),)
+    launch(SUM_GROUPS, grid, (*arrays, groups, *sizes), rt.stream)
 
 
 @cache
@@ -118,50 +138,36 @@ def _forward(block_rows: int, block_cols: int, warps: int) -> Kernel:
 
 
 @cache
-def _backward(block_rows: int, block_cols: int, warps: int) -> Kernel:
+def _kernel(name: str, block_rows: int, block_cols: int, warps: int, **constants: Any) -> Kernel:
     return triton(
-        "norm",
-        "layer_norm_bwd_input",
-        divisible=("cols",),
-        warps=warps,
-        BLOCK_ROWS=block_rows,
-        BLOCK_COLS=block_cols,
+        "norm", name, divisible=("cols",), warps=warps, **constants, BLOCK_ROWS=block_rows, BLOCK_COLS=block_cols
     )
 
 
 @cache
-def _whole(block_rows: int, block_cols: int, warps: int) -> Kernel:
-    return triton(
-        "norm",
-        "layer_norm_bwd",
-        divisible=("cols",),
-        warps=warps,
-        BLOCK_ROWS=block_rows,
-        BLOCK_COLS=block_cols,
-    )
+def _affine(centred: bool) -> Kernel:
+    return _kernel("norm_bwd_affine", GROUP_ROWS, tiles.COLUMNS, 4, CENTRED=centred)
 
 
 _TILE = {"BLOCK_ROWS": GROUP_ROWS, "BLOCK_COLS": tiles.COLUMNS}
-AFFINE = triton("norm", "layer_norm_bwd_affine", divisible=("cols",), **_TILE)
-SUM_GROUPS = triton("norm", "sum_groups", divisible=("cols",), **_TILE)
-SUM_BOTH = triton("norm", "sum_both", divisible=("cols",), **_TILE)
+SUM_GROUPS = triton("norm", "sum_groups", divisible=("cols", "z_cols"), **_TILE)
 
 
 def _variants() -> list[Variant]:
     found = []
-    for dtype in FLOATS:
+    for dtype, wide in product(FLOATS, (True, False)):
         x, stat, sizes = f"*{dtype}", "*float32", ("int32", "int32")
-        for wide in (True, False):
-            for tile in tiles.ROWS if wide else tiles.ROWS[:1]:
-                types = (x, stat, stat, x, x, x, *sizes, "float32", "int32", "int32")
-                found.append(Variant(_forward(*tile), types, wide))
-                gradient = (x, stat, x, x, x, stat, stat, *sizes, "int32")
-                found.append(Variant(_backward(*tile), gradient, wide))
-                types = (x, stat, x, x, x, stat, stat, *sizes, "int32", "int32")
-                found.append(Variant(_whole(*tile), types, wide))
-            found.append(Variant(AFFINE, (stat, x, x, stat, stat, stat, *sizes, "int32"), wide))
-            found.append(Variant(SUM_BOTH, (x, x, stat, *sizes, "int32", "int32"), wide))
-            found.append(Variant(SUM_GROUPS, (x, stat, *sizes), wide))
+        read = (x, x, x, stat, stat, x, *sizes)
+        own = tiles.ROWS if wide else tiles.ROWS[:1]
+        types = (x, stat, stat, x, x, x, *sizes, "float32", "int32", "int32")
+        found += [Variant(_forward(*tile), types, wide) for tile in own]
+        for centred in (True, False):
+            kernels = [_kernel("norm_bwd", *tile, CENTRED=centred) for tile in own]
+            found += [Variant(kernel, (x, stat, stat, *read, *("int32",) * 4), wide) for kernel in kernels]
+            kernel = _kernel("norm_bwd_input", *own[-1], CENTRED=centred)
+            found.append(Variant(kernel, (x, stat, *read, "int32", "int32"), wide))
+            found.append(Variant(_affine(centred), (stat, stat, x, x, stat, stat, stat, *sizes, "int32"), wide))
+        found.append(Variant(SUM_GROUPS, (x, x, stat, stat, "int32", "int32", "int32"), wide))
     return found
 
 

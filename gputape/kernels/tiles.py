@@ -31,12 +31,12 @@ ROWS = ((4, 256, 4), (1, 1024, 4), (1, 4096, 8))
 COLUMNS = 64  # columns per program of a kernel that reduces over rows
 
 
-def row_groups(rows: int) -> tuple[int, int]:
+def row_groups(rows: int, groups: int = 64, fewest: int = 32) -> tuple[int, int]:
     """(groups, rows per group) for sums over rows in two steps: each group is summed by one program, then the groups.
 
     Depends on the shape alone, never on the device, so that the order of the sum is the same everywhere.
     """
-    per_group = max(32, power_of_2(cdiv(rows, 64)))
+    per_group = max(fewest, power_of_2(cdiv(rows, groups)))
     return max(cdiv(rows, per_group), 1), per_group
 
 

@@ -111,7 +111,7 @@ register(
 
 def _bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any, mean: Any, rstd: Any) -> Any:
     project = lambda c: F.batch_norm_bwd(c, input, None, mean, rstd, (True, False, False))[0]  # noqa: E731
-    return backward_of_backward(F, at, _channels(at.ins[1]), grads, dy, input, weight, mean, rstd, project)
+    return backward_of_backward(F, at.needs, _channels(at.ins[1]), grads, dy, input, weight, mean, rstd, project)
 
 
 register(

@@ -103,7 +103,7 @@ def through_statistics(F: Any, axes: Axes, x: Any, mean: Any, rstd: Any, dmean: 
 
 
 def backward_of_backward(
-    F: Any, at: At, axes: Axes, grads: Any, dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, project: Any
+    F: Any, needs: Any, axes: Axes, grads: Any, dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, project: Any
 ) -> tuple[Any, ...]:
     """The vjp of a norm's gradient: cotangents of (dy, x, weight, mean, rstd) from those of (dx, dweight, dbias).
 
@@ -119,7 +119,7 @@ def backward_of_backward(
     cw, cb = (None if c is None else as_shape(F, c, axes.param) for c in (cw, cb))
     weighted = lambda z: z if w is None else F.mul(z, w)  # noqa: E731
     g = weighted(dy)
-    need_dy, need_x, need_w, need_mean, need_r = at.needs
+    need_dy, need_x, need_w, need_mean, need_r = needs
     dg = None if cx is None else project(cx)
     out: list[Any] = [None] * 5
     if need_dy:
@@ -143,7 +143,8 @@ def backward_of_backward(
                     h = F.sub(g if mean is None else F.sub(g, axes.mean(F, g)), F.mul(n, gn))
                     dr = F.add(dr, axes.total(F, F.mul(cx, h)))
                 out[4] = dr
-    return tuple(None if z is None else as_aval(F, z, a) for z, a in zip(out, at.ins, strict=True))
+    arrays = (dy, x, weight, mean, rstd)
+    return tuple(None if z is None else as_aval(F, z, F.aval(a)) for z, a in zip(out, arrays, strict=True))
 
 
 def gradient_avals(
@@ -238,8 +239,12 @@ register(
 )
 
 
+_RSTD = t(5, fill="uniform", low=0.5, high=2.0)  # any: the gradients of statistics are checked with a norm
+_ALL: Any = {"normalized_shape": (7,), "needs": (True, True, True)}
+
+
 def _layer_norm_bwd_rule(
-    dy: Aval, input: Aval, weight: Any, mean: Aval, rstd: Aval, *, normalized_shape: Any, needs: tuple[bool, ...]
+    dy: Aval, input: Aval, weight: Any, *rest: Any, normalized_shape: Any, needs: tuple[bool, ...]
 ) -> tuple[Aval | None, ...]:
     return gradient_avals(input, weight, normalized_shape, needs)
 
@@ -248,7 +253,8 @@ def _layer_norm_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight:
     shape = at.attrs["normalized_shape"]
     axes = _last_axes(at.ins[1], shape)
     project = lambda c: F.layer_norm_bwd(c, input, None, mean, rstd, shape, (True, False, False))[0]  # noqa: E731
-    return backward_of_backward(F, at, axes, grads, dy, input, weight, mean, rstd, project)
+    found = backward_of_backward(F, at.needs[:5], axes, grads, dy, input, weight, mean, rstd, project)
+    return *found, grads[0] if at.needs[5] else None
 
 
 register(
@@ -257,15 +263,20 @@ register(
 
     dx = rstd · (g - M(g) - n · M(g · n)), dweight = Σ dy · n, dbias = Σ dy, with g = dy · weight,
     n = (input - mean) · rstd, M the mean over the normalised axes and Σ over the leading ones. mean and rstd must be
-    those of this input: n may be centred anew, since mean was rounded.
+    those of this input: n may be centred anew, since mean was rounded. Compiled programs add `residual`, of dx's
+    shape, to dx: the gradient that reaches the input past the norm.
     """,
-    signature="dy, input, weight, mean, rstd, normalized_shape, needs",
-    inputs=("dy", "input", "weight", "mean", "rstd"),
+    signature="dy, input, weight, mean, rstd, normalized_shape, needs, residual=None",
+    inputs=("dy", "input", "weight", "mean", "rstd", "residual"),
     outputs=("dx", "dweight", "dbias"),
     returns=3,
     rule=_layer_norm_bwd_rule,
     vjp=_layer_norm_bwd_vjp,
     saves=("dy", "input", "weight", "mean", "rstd"),
+    samples=tuple(
+        Sample(*(t(5, 7), t(5, 7), t(7), t(5), _RSTD, r), grad_=False, **_ALL)
+        for r in (None, t(5, 7), t(5, 7, layout="transposed"))
+    ),
     perf=tuple(
         Perf(
             *(t(*lead, n), t(*lead, n), t(n), t(*lead), t(*lead)),
@@ -343,13 +354,10 @@ register(
 def _rms_norm_bwd_vjp(F: Any, at: At, grads: Any, dy: Any, input: Any, weight: Any, rstd: Any) -> Any:
     shape = at.attrs["normalized_shape"]
     project = lambda c: F.rms_norm_bwd(c, input, None, rstd, shape, (True, False))[0]  # noqa: E731
-    centred = At(
-        at.op, (*at.ins[:3], None, at.ins[3]), at.outs, at.attrs, at.values, (*at.needs[:3], False, at.needs[3])
-    )
-    found = backward_of_backward(
-        F, centred, _last_axes(at.ins[1], shape), (*grads, None), dy, input, weight, None, rstd, project
-    )
-    return (*found[:3], found[4])
+    needs = (*at.needs[:3], False, at.needs[3])
+    axes = _last_axes(at.ins[1], shape)
+    found = backward_of_backward(F, needs, axes, (*grads, None), dy, input, weight, None, rstd, project)
+    return *found[:3], found[4], grads[0] if at.needs[4] else None
 
 
 register(
@@ -357,16 +365,20 @@ register(
     doc="""Gradients of rms_norm: dx and dweight, None where `needs` is false.
 
     dx = rstd · (g - n · M(g · n)), dweight = Σ dy · n, with g = dy · weight, n = input · rstd, M the mean over the
-    normalised axes and Σ over the leading ones.
+    normalised axes and Σ over the leading ones. `residual` as of layer_norm_bwd.
     """,
-    signature="dy, input, weight, rstd, normalized_shape, needs",
-    inputs=("dy", "input", "weight", "rstd"),
+    signature="dy, input, weight, rstd, normalized_shape, needs, residual=None",
+    inputs=("dy", "input", "weight", "rstd", "residual"),
     outputs=("dx", "dweight"),
     returns=2,
-    rule=lambda dy, input, weight, rstd, *, normalized_shape, needs: gradient_avals(
+    rule=lambda dy, input, weight, *rest, normalized_shape, needs: gradient_avals(
         input, weight, normalized_shape, (*needs, False)
     )[:2],
     vjp=_rms_norm_bwd_vjp,
     saves=("dy", "input", "weight", "rstd"),
+    samples=(
+        Sample(t(5, 7), t(5, 7), t(7), _RSTD, normalized_shape=(7,), needs=(True, True), grad_=False),
+        Sample(t(5, 7), t(5, 7), t(7), _RSTD, t(5, 7), normalized_shape=(7,), needs=(True, True), grad_=False),
+    ),
     public=False,
 )

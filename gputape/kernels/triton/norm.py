@@ -1,4 +1,10 @@
-"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks along them, BLOCK_COLS at a time."""
+"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks along them, BLOCK_COLS at a time.
+
+`norm_bwd` is for rows that fit into one block, the two kernels after it for longer ones. CENTRED says that the norm
+subtracts the mean (layer_norm) and adds a bias; without it (rms_norm) both are 0 in what follows, and pointers to what
+has to do with them are unused. `shift` is what the rounded mean lacks. With g = dy · weight and
+n = (x - mean - shift) · rstd, dx = rstd · (g - mean(g) - n · mean(g · n)) + residual.
+"""
 
 import triton
 import triton.language as tl
@@ -62,24 +68,30 @@ def layer_norm(
 
 
 @triton.jit
-def layer_norm_bwd(
+def norm_bwd(
     dx_ptr,  # out (rows, cols) float
-    part_ptr,  # out (2, groups, cols) float32: Σ dy · n over the rows of each group, then Σ dy
+    part_weight_ptr,  # out (groups, cols) float32, written if has_sums: Σ dy · n over the rows of each group
+    part_bias_ptr,  # out (groups, cols) float32, written if has_sums: Σ dy
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     weight_ptr,  # in (cols) float, read if has_weight
     mean_ptr,  # in (rows) float32
     rstd_ptr,  # in (rows) float32
+    residual_ptr,  # in (rows, cols) float, read if has_residual
     rows,
-    cols,  # at most BLOCK_COLS
+    cols,
     group,  # rows per group, a multiple of BLOCK_ROWS
     has_weight,
+    has_residual,
+    has_sums,
+    CENTRED: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
-    """dx as of `layer_norm_bwd_input`, and the sums of `layer_norm_bwd_affine`, of rows that a tile holds whole."""
+    """All gradients at once."""
     col = tl.arange(0, BLOCK_COLS)
     col_inside = col < cols
+    per_col = 1.0 / cols
     weight = tl.load(weight_ptr + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)[None, :]
     sum_weight = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     sum_bias = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
@@ -88,48 +100,57 @@ def layer_norm_bwd(
         row_inside = row < rows
         inside = row_inside[:, None] & col_inside[None, :]
         at = row[:, None].to(tl.int64) * cols + col[None, :]
-        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
-        centred = tl.where(inside, x - mean, 0.0)
-        shift = (tl.sum(centred, axis=1) / cols)[:, None]  # what the rounded mean lacks
-        n = tl.where(inside, (centred - shift) * rstd, 0.0)
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        n = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        residual = tl.load(residual_ptr + at, mask=inside & (has_residual != 0), other=0.0).to(tl.float32)
         g = dy * weight
-        mean_g = (tl.sum(g, axis=1) / cols)[:, None]
-        mean_gn = (tl.sum(g * n, axis=1) / cols)[:, None]
-        dx = rstd * (g - mean_g - n * mean_gn)
-        tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+        if CENTRED:
+            mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+            n = tl.where(inside, n - mean, 0.0)
+            shift = tl.sum(n, axis=1)[:, None] * per_col
+            n -= shift
+            sum_bias += dy
+        n = tl.where(inside, n * rstd, 0.0)
         sum_weight += dy * n
-        sum_bias += dy
-    part_ptr += tl.program_id(0).to(tl.int64) * cols
-    tl.store(part_ptr + col, tl.sum(sum_weight, axis=0), mask=col_inside)
-    part_ptr += tl.num_programs(0).to(tl.int64) * cols
-    tl.store(part_ptr + col, tl.sum(sum_bias, axis=0), mask=col_inside)
+        mean_gn = tl.sum(g * n, axis=1)[:, None] * per_col
+        if CENTRED:
+            g -= tl.sum(g, axis=1)[:, None] * per_col
+        dx = rstd * (g - n * mean_gn) + residual
+        tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+    out = tl.program_id(0).to(tl.int64) * cols + col
+    written = col_inside & (has_sums != 0)
+    tl.store(part_weight_ptr + out, tl.sum(sum_weight, axis=0), mask=written)
+    if CENTRED:
+        tl.store(part_bias_ptr + out, tl.sum(sum_bias, axis=0), mask=written)
 
 
 @triton.jit
-def layer_norm_bwd_input(
+def norm_bwd_input(
     dx_ptr,  # out (rows, cols) float
-    shift_ptr,  # out (rows) float32: what the rounded mean lacks
+    shift_ptr,  # out (rows) float32
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     weight_ptr,  # in (cols) float, read if has_weight
     mean_ptr,  # in (rows) float32
     rstd_ptr,  # in (rows) float32
+    residual_ptr,  # in (rows, cols) float, read if has_residual
     rows,
     cols,
     has_weight,
+    has_residual,
+    CENTRED: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
-    """dx = rstd · (g - mean(g) - n · mean(g · n)) with g = dy · weight and n = (x - mean - shift) · rstd."""
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     col = tl.arange(0, BLOCK_COLS)
     row_inside = row < rows
     at = row[:, None].to(tl.int64) * cols + col[None, :]
-    mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
     rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
+    mean = tl.zeros((BLOCK_ROWS, 1), dtype=tl.float32)
+    if CENTRED:
+        mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
 
     sum_g = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     sum_x = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
@@ -141,12 +162,14 @@ def layer_norm_bwd_input(
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
         g = g * weight[None, :]
-        centred = tl.where(inside, x - mean, 0.0)
-        sum_g += g
-        sum_x += centred
-        sum_gx += g * centred
+        x = tl.where(inside, x - mean, 0.0)
+        sum_gx += g * x
+        if CENTRED:
+            sum_g += g
+            sum_x += x
     shift = tl.sum(sum_x, axis=1) / cols
-    tl.store(shift_ptr + row, shift, mask=row_inside)
+    if CENTRED:
+        tl.store(shift_ptr + row, shift, mask=row_inside)
     shift = shift[:, None]
     mean_g = (tl.sum(sum_g, axis=1) / cols)[:, None]
     mean_gn = ((tl.sum(sum_gx, axis=1) / cols)[:, None] - shift * mean_g) * rstd
@@ -157,14 +180,16 @@ def layer_norm_bwd_input(
         g = tl.load(dy_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
         weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
+        residual = tl.load(residual_ptr + at + start, mask=inside & (has_residual != 0), other=0.0).to(tl.float32)
         g = g * weight[None, :]
-        dx = rstd * (g - mean_g - (x - mean - shift) * rstd * mean_gn)
+        dx = rstd * (g - mean_g - (x - mean - shift) * rstd * mean_gn) + residual
         tl.store(dx_ptr + at + start, dx.to(dx_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def layer_norm_bwd_affine(
-    part_ptr,  # out (2, groups, cols) float32: Σ dy · n over the rows of each group, then Σ dy
+def norm_bwd_affine(
+    part_weight_ptr,  # out (groups, cols) float32: Σ dy · n over the rows of each group
+    part_bias_ptr,  # out (groups, cols) float32: Σ dy
     dy_ptr,  # in (rows, cols) float
     x_ptr,  # in (rows, cols) float
     mean_ptr,  # in (rows) float32
@@ -173,6 +198,7 @@ def layer_norm_bwd_affine(
     rows,
     cols,
     group,  # rows per group, a multiple of BLOCK_ROWS
+    CENTRED: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -186,62 +212,40 @@ def layer_norm_bwd_affine(
         row_inside = row < rows
         inside = row_inside[:, None] & col_inside[None, :]
         at = row[:, None].to(tl.int64) * cols + col[None, :]
-        mean = tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
-        shift = tl.load(shift_ptr + row, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(rstd_ptr + row, mask=row_inside, other=0.0)[:, None]
         dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        sum_weight += dy * (x - mean - shift) * rstd
-        sum_bias += dy
-    part_ptr += tl.program_id(1).to(tl.int64) * cols
-    tl.store(part_ptr + col, tl.sum(sum_weight, axis=0), mask=col_inside)
-    part_ptr += tl.num_programs(1).to(tl.int64) * cols
-    tl.store(part_ptr + col, tl.sum(sum_bias, axis=0), mask=col_inside)
+        if CENTRED:
+            x -= tl.load(mean_ptr + row, mask=row_inside, other=0.0)[:, None]
+            x -= tl.load(shift_ptr + row, mask=row_inside, other=0.0)[:, None]
+            sum_bias += dy
+        sum_weight += dy * x * rstd
+    out = tl.program_id(1).to(tl.int64) * cols + col
+    tl.store(part_weight_ptr + out, tl.sum(sum_weight, axis=0), mask=col_inside)
+    if CENTRED:
+        tl.store(part_bias_ptr + out, tl.sum(sum_bias, axis=0), mask=col_inside)
 
 
 @triton.jit
 def sum_groups(
     y_ptr,  # out (cols) float
-    part_ptr,  # in (groups, cols) float32
+    z_ptr,  # out (z_cols) float
+    y_part_ptr,  # in (groups, cols) float32
+    z_part_ptr,  # in (groups, z_cols) float32
     groups,
-    cols,
+    cols,  # 0 if y is not wanted; z likewise
+    z_cols,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
     col = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
-    col_inside = col < cols
-    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    y = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+    z = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
     for start in range(0, groups, BLOCK_ROWS):
-        row = start + tl.arange(0, BLOCK_ROWS)
-        inside = (row < groups)[:, None] & col_inside[None, :]
-        at = row[:, None].to(tl.int64) * cols + col[None, :]
-        total += tl.load(part_ptr + at, mask=inside, other=0.0)
-    y = tl.sum(total, axis=0)
-    tl.store(y_ptr + col, y.to(y_ptr.dtype.element_ty), mask=col_inside)
-
-
-@triton.jit
-def sum_both(
-    dweight_ptr,  # out (cols) float, if needs_weight
-    dbias_ptr,  # out (cols) float, if needs_bias
-    part_ptr,  # in (2, groups, cols) float32
-    groups,
-    cols,
-    needs_weight,
-    needs_bias,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_COLS: tl.constexpr,
-):
-    which = tl.program_id(1)
-    col = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
-    col_inside = col < cols
-    part_ptr += which.to(tl.int64) * groups * cols
-    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
-    for start in range(0, groups, BLOCK_ROWS):
-        row = start + tl.arange(0, BLOCK_ROWS)
-        inside = (row < groups)[:, None] & col_inside[None, :]
-        at = row[:, None].to(tl.int64) * cols + col[None, :]
-        total += tl.load(part_ptr + at, mask=inside, other=0.0)
-    y = tl.sum(total, axis=0).to(dweight_ptr.dtype.element_ty)
-    tl.store(dweight_ptr + col, y, mask=col_inside & (which == 0) & (needs_weight != 0))
-    tl.store(dbias_ptr + col, y, mask=col_inside & (which == 1) & (needs_bias != 0))
+        row = (start + tl.arange(0, BLOCK_ROWS))[:, None]
+        inside = row < groups
+        row = row.to(tl.int64)
+        y += tl.load(y_part_ptr + row * cols + col[None, :], mask=inside & (col < cols)[None, :], other=0.0)
+        z += tl.load(z_part_ptr + row * z_cols + col[None, :], mask=inside & (col < z_cols)[None, :], other=0.0)
+    tl.store(y_ptr + col, tl.sum(y, axis=0).to(y_ptr.dtype.element_ty), mask=col < cols)
+    tl.store(z_ptr + col, tl.sum(z, axis=0).to(z_ptr.dtype.element_ty), mask=col < z_cols)
