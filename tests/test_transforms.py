@@ -7,6 +7,7 @@ import pytest
 
 import gputape as gt
 from gputape import nn, registry
+from gputape.dispatch import call
 from gputape.samples import Sample, t
 
 RNG = np.random.default_rng(0)
@@ -352,3 +353,22 @@ def test_check_grads_takes_nests_modes_and_halves():
     args = [{"a": X.astype("f"), "b": [np.float16(2)]}, np.arange(3)]
     gt.check_grads(f, args, 3, ("rev", "fwd"))
     gt.check_grads(f, args, modes="fwd", seed=7)
+
+
+@pytest.mark.parametrize("name, statistics", [("layer_norm_bwd", 2), ("rms_norm_bwd", 1)])
+def test_what_a_norms_gradient_adds_goes_back_as_it_comes(name, statistics):
+    needs = (True,) * (1 + statistics)
+
+    def plain(dy, w):
+        return call(name, dy, M, w, *[np.ones(3)] * statistics, (4,), needs)[0]
+
+    def added(dy, w, r):
+        return call(name, dy, M, w, *[np.ones(3)] * statistics, (4,), needs, r)[0]
+
+    y, pull = gt.vjp(plain, M, X)
+    more, pull_more = gt.vjp(added, M, X, 2 * M)
+    np.testing.assert_allclose(more, y + 2 * M, rtol=1e-15)
+    *found, residual = pull_more(M)
+    assert residual.tolist() == M.tolist()
+    for a, b in zip(found, pull(M), strict=True):
+        assert a.tolist() == b.tolist()
