@@ -218,10 +218,10 @@ def test_only_needed_gradients_are_computed():
     x, w = np.float32([[1, 2, 4], [0, -1, 5]]), np.float32([1, 2, 3])
     _, mean, rstd = outputs(EMULATED, registry.get("layer_norm"), (x, w, w), {"normalized_shape": (3,)})
     dy = np.float32([[1, 0, 2], [3, 1, 1]])
-    full = outputs(EMULATED, op, (dy, x, w, mean, rstd), {"normalized_shape": (3,), "needs": (True, True, True)})
+    full = outputs(EMULATED, op, (dy, x, w, mean, rstd, None), {"normalized_shape": (3,), "needs": (True, True, True)})
     for k in range(3):
         needs = tuple(i == k for i in range(3))
-        part = outputs(EMULATED, op, (dy, x, w, mean, rstd), {"normalized_shape": (3,), "needs": needs})
+        part = outputs(EMULATED, op, (dy, x, w, mean, rstd, None), {"normalized_shape": (3,), "needs": needs})
         assert [p is not None for p in part] == list(needs)
         assert part[k].tobytes() == full[k].tobytes()
 
