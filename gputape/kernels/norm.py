@@ -30,7 +30,7 @@ def layer_norm(
 ) -> None:
     need_kernel("layer_norm", input)
     rows, cols = _extent(input, normalized_shape)
-    kernel = _forward(*tiles.rows(cols))
+    kernel = _kernel("layer_norm", *tiles.rows(cols))
     x, w, b = (rt.packed(a) if a is not None else y for a in (input, weight, bias))
     given = (int(weight is not None), int(bias is not None))
     launch(kernel, _grid(kernel, rows), (y, mean, rstd, x, w, b, rows, cols, float(eps), *given), rt.stream)
@@ -126,18 +126,6 @@ def _sum_groups(rt: Any, outs: tuple[Any, Any], parts: tuple[Any, Any], groups: 
 
 
 @cache
-def _forward(block_rows: int, block_cols: int, warps: int) -> Kernel:
-    return triton(
-        "norm",
-        "layer_norm",
-        divisible=("cols",),
-        warps=warps,
-        BLOCK_ROWS=block_rows,
-        BLOCK_COLS=block_cols,
-    )
-
-
-@cache
 def _kernel(name: str, block_rows: int, block_cols: int, warps: int, **constants: Any) -> Kernel:
     return triton(
         "norm", name, divisible=("cols",), warps=warps, **constants, BLOCK_ROWS=block_rows, BLOCK_COLS=block_cols
@@ -160,7 +148,7 @@ def _variants() -> list[Variant]:
         read = (x, x, x, stat, stat, x, *sizes)
         own = tiles.ROWS if wide else tiles.ROWS[:1]
         types = (x, stat, stat, x, x, x, *sizes, "float32", "int32", "int32")
-        found += [Variant(_forward(*tile), types, wide) for tile in own]
+        found += [Variant(_kernel("layer_norm", *tile), types, wide) for tile in own]
         for centred in (True, False):
             kernels = [_kernel("norm_bwd", *tile, CENTRED=centred) for tile in own]
             found += [Variant(kernel, (x, stat, stat, *read, *("int32",) * 4), wide) for kernel in kernels]
