@@ -27,7 +27,11 @@ from gputape.testing import apply, inputs_of
 
 EMULATED, CPU = backends.backend("emulated"), backends.backend("cpu")
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-OPS = [op for op in registry.ops() if op.name in EMULATED.bodies and op.samples and op.compose is None]
+OPS = [
+    op
+    for op in registry.ops()
+    if op.name in EMULATED.bodies and (op.samples or op.name in EDGES) and op.compose is None
+]
 CASES = [
     pytest.param(op, s, dtype, id=f"{op.name}-{k}-{dtype}")
     for op in OPS

@@ -84,7 +84,7 @@ listed = {warmup.code(v) for v in gate.variants()}
 samples = list(warmup.launched("samples"))
 def on_demand(kernel):
     constants = dict(kernel.constants)
-    return ".made_" in kernel.source or any(constants.get(c) for c in ("DROPOUT", "ACTIVATION", "RESIDUAL", "MAP"))
+    return ".made_" in kernel.source or any(constants.get(c) for c in ("DROPOUT", "ACTIVATION", "OTHER", "MAP"))
 foreign = [v for v in samples if warmup.code(v) not in listed and not on_demand(v.kernel)]
 print(len(samples), len(warmup.needed()), len({v.kernel.name for v in samples}))
 for v in foreign:

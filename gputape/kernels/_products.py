@@ -205,7 +205,14 @@ def _variants() -> list[Variant]:
                 found.append(Variant(kernel, _types("float32", dtype), True, True))
         for tile in tiles.MATMUL[kind]:  # the gradients of a weight and a bias
             kernel = _kernel(kind, True, False, tile, row_sums=True)
-            found += [Variant(kernel, _types(out, dtype), True, kind != "ieee") for out in {dtype: 0, "float32": 0}]
+            outs = {(dtype, True): 0, ("float32", True): 0, (dtype, False): 0}
+            found += [Variant(kernel, _types(out, dtype), wide, kind != "ieee") for out, wide in outs]
+        for a_transposed, b_transposed in ((False, False), (False, True), (True, True)):  # of one row, of strided rows
+            kernel = _kernel(kind, a_transposed, b_transposed, tiles.MATMUL[kind][-1], row_sums=True)
+            found.append(Variant(kernel, _types(dtype, dtype), False, kind != "ieee"))
+        for tile in tiles.MATMUL[kind][:2]:  # the gradient of an activation's result, with its slope
+            kernel = _kernel(kind, False, False, tile, Ending(factor=True))
+            found.append(Variant(kernel, _types(dtype, dtype), True, kind != "ieee"))
     for dtype in FLOATS:
         types = (f"*{dtype}", "*float32", *(f"*{dtype}",) * 4, "int64", *("int32",) * 5, "float32", "float32")
         found += [Variant(_sum_kernel(), types, wide) for wide in (True, False)]
