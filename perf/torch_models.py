@@ -54,16 +54,23 @@ def cnn() -> nn.Module:
 MODELS = {"mlp": mlp, "cnn": cnn, "gpt": GPT}
 
 
-def trainer(model: nn.Module) -> Callable[[Any, Any], Any]:
-    """One step of training with Adam: `(inputs, labels) -> loss`."""
+def trainer(model: nn.Module, compiled: bool = False) -> Callable[[Any, Any], Any]:
+    """One step of training with Adam: `(inputs, labels) -> loss`. If `compiled`, forward, backward and update are."""
     opt = torch.optim.Adam(model.parameters())
+
+    def loss_of(x: Any, labels: Any) -> Any:
+        logits = model(x)
+        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+
+    update: Callable[[], Any] = opt.step
+    if compiled:
+        loss_of, update = torch.compile(loss_of), torch.compile(opt.step)
 
     def step(x: Any, labels: Any) -> Any:
         opt.zero_grad()
-        logits = model(x)
-        loss = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
+        loss = loss_of(x, labels)
         loss.backward()
-        opt.step()
+        update()
         return loss.detach()
 
     return step
