@@ -15,8 +15,12 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Timings on one core, training steps on two as well, beside what of PyTorch and JAX is installed. Tables and charts in
+# perf/results/. The two variables slow NumPy's BLAS.
+PERF := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest -p no:xdist --benchmark-enable
 perf: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest perf --benchmark-enable --benchmark-only
+	$(PERF) perf
+	$(PERF) perf/test_steps.py --two-cores -k "alike or ratios"
 
 # Every kernel to machine code for every supported architecture, without a GPU: registers, spills, access widths, …
 kernels: $(VENV)/gpu.stamp

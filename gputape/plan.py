@@ -33,6 +33,7 @@ class Plan:
 
     Attributes:
         ran: the nodes that a replay runs, in order.
+        sizes: how many calls each of them is.
         placement: where its values live.
     """
 
@@ -84,7 +85,8 @@ class Plan:
                     work.append(self._carve(start, a))
                     start += aligned(a.nbytes)
                 steps.append((node, self._call(node.at, list(values[i]), inputs, work)))
-        self.ran, self.steps = [node for node, _ in steps], self.backend.steps(steps)
+        self.ran, self.sizes = [node for node, _ in steps], [len(calls) for _, calls in steps]
+        self.steps = self.backend.steps(steps)
         home = program.home
         self._arguments_in = [None if i is None else values[i][0] for i in self.arguments]
         self._effects_out = [

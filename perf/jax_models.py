@@ -86,3 +86,8 @@ def trainer(name: str, weights: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
         return loss.block_until_ready()
 
     return step
+
+
+def arrays(*given: Any) -> list[Any]:
+    """NumPy's arrays as JAX's; integers become 32 bit, as they do there."""
+    return [jnp.asarray(a.astype(np.int32) if a.dtype == np.int64 else a) for a in given]

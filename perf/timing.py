@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from gpu.report import table
 from threadpoolctl import threadpool_info
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, warm: int = 5) -> dict[str, float]:
+def interleaved(
+    contenders: dict[str, Callable[[], object]],
+    rounds: int = 300,
+    warm: int = 5,
+    clock: Callable[[], float] = time.thread_time,
+) -> dict[str, float]:
     """Median seconds of one call of each contender, called in turn.
 
-    Processor time of the calling thread, in which each of them does all of its work: what others on the machine take
-    away does not count, and what they leave in the caches hurts all alike.
+    By default processor time of the calling thread, for those that do all of their work in it: what others on the
+    machine take away does not count, and what they leave in the caches hurts all alike.
     """
     for f in contenders.values():
         for _ in range(warm):
@@ -29,16 +37,16 @@ def interleaved(contenders: dict[str, Callable[[], object]], rounds: int = 300, 
     try:
         for _ in range(rounds):
             for name, f in contenders.items():
-                start = time.thread_time()
+                start = clock()
                 f()
-                taken[name].append(time.thread_time() - start)
+                taken[name].append(clock() - start)
     finally:
         gc.enable()
     return {name: float(np.median(t)) for name, t in taken.items()}
 
 
 def machine() -> str:
-    """CPU, cores, how busy they are, NumPy and the settings that change its BLAS."""
+    """CPU, cores, NumPy and its BLAS, what of the peers is installed, and how busy the machine is."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -50,18 +58,18 @@ def machine() -> str:
         for b in threadpool_info()
         if b["user_api"] == "blas"
     ]
-    slowed = [k for k in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if k in os.environ]
-    note = f"; {', '.join(slowed)} set, which slows NumPy's BLAS" if slowed else ""
-    numpy = f"NumPy {np.__version__} with {', '.join(blas)}"
-    busy = f"load {os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else "load unknown"
-    return f"{model}, {os.cpu_count()} cores ({busy}), Python {platform.python_version()}, {numpy}{note}"
+    parts = [f"{model}, {os.cpu_count()} cores", f"Python {platform.python_version()}"]
+    parts += [f"NumPy {np.__version__} with {', '.join(blas)}"]
+    for package, name in (("torch", "PyTorch"), ("jax", "JAX")):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            parts.append(f"{name} {importlib.metadata.version(package)}")
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return f"{', '.join(parts)}; load average {load} with this run"
 
 
-def report(name: str, title: str, rows: list[list[str]], head: list[str]) -> str:
-    """Write a Markdown table to perf/results/<name>.md and return it."""
-    lines = [f"# {title}", "", machine() + ".", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    text = "\n".join(lines) + "\n"
+def report(name: str, title: str, rows: Sequence[Sequence[str]], head: Sequence[str], *more: str) -> str:
+    """Write a Markdown table, and lines below it, to perf/results/<name>.md; the text."""
+    text = "\n".join([f"# {title}", "", machine() + ".", "", *table(head, rows), *more]) + "\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     return text

@@ -1,0 +1,35 @@
+"""Training steps as a chart: how long each way takes, in steps of PyTorch eager."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gputape.viz import INK, _figure, _tidy
+
+BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of numbers, which a line may cross
+COLOURS = ("#9fc5e8", "#2468a2", "#6aa84f", "#999999", "#cc9966", "#c8641e")
+
+
+def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Mapping[str, float], title: str) -> None:
+    """Bars of ratios by model, one for each way; `bars` marks what gputape's compiled step may take."""
+    ways = list(dict.fromkeys(way for found in ratios.values() for way in found))
+    figure = _figure(8.8, 4.4)
+    axes = figure.add_subplot()
+    _tidy(axes)
+    axes.grid(False, axis="x")
+    width = 0.84 / len(ways)
+    for k, (way, colour) in enumerate(zip(ways, COLOURS)):
+        at = [i + (k - (len(ways) - 1) / 2) * width for i, found in enumerate(ratios.values()) if way in found]
+        drawn = axes.bar(at, [found[way] for found in ratios.values() if way in found], 0.92 * width, color=colour)
+        drawn.set_label(way)
+        axes.bar_label(drawn, fmt="%.2f", padding=2, fontsize=7.5, color=INK, bbox=BACKGROUND)
+        if way == "gputape compiled":
+            bar = [bars[name] for name, found in ratios.items() if way in found]
+            ends = [x - width / 2 for x in at], [x + width / 2 for x in at]
+            axes.hlines(bar, *ends, color="#d00000", linewidth=2, label="bar of gputape compiled", zorder=3)
+    axes.axhline(1, color=INK, linewidth=0.8, linestyle="--", zorder=0.5)
+    axes.set_xticks(range(len(ratios)), list(ratios))
+    axes.set(ylabel="time ÷ PyTorch eager", title=title)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    figure.savefig(path)
