@@ -17,7 +17,7 @@ check: $(VENV)/dev.stamp
 
 # Timings on one core, training steps on two as well, beside what of PyTorch and JAX is installed. Tables and charts in
 # perf/results/. The two variables slow NumPy's BLAS.
-PERF := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest -p no:xdist --benchmark-enable
+PERF := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest --benchmark-enable
 perf: $(VENV)/dev.stamp
 	$(PERF) perf
 	$(PERF) perf/test_steps.py --two-cores -k "alike or ratios"

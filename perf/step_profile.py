@@ -77,7 +77,7 @@ def by_op(calls: Sequence[Timed], whole: float) -> list[list[str]]:
         took, products = sum(c.seconds for c in mine), sum(c.seconds for c in mine if c.product)
         steps = len({c.step for c in mine})
         cells = [f"{steps}", f"{len(mine)}", f"{took * 1e3:.3f}", f"{took / whole:.0%}"]
-        rows.append([op or f"{len(small)} others", *cells, f"{products * 1e3:.3f}" if products else ""])
+        rows.append([op or "the rest", *cells, f"{products * 1e3:.3f}" if products else ""])
     return rows
 
 
