@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,17 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interleaved(
-    contenders: dict[str, Callable[[], object]],
+    contenders: Mapping[str, Callable[[], object]],
     rounds: int = 300,
     warm: int = 5,
-    clock: Callable[[], float] = time.thread_time,
+    clocks: Mapping[str, Callable[[], float]] | None = None,
 ) -> dict[str, float]:
     """Median seconds of one call of each contender, called in turn.
 
-    By default processor time of the calling thread, for those that do all of their work in it: what others on the
-    machine take away does not count, and what they leave in the caches hurts all alike.
+    Processor time of the calling thread, in which a contender does all of its work unless `clocks` has another clock
+    for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
     """
+    clock_of = {name: time.thread_time for name in contenders} | dict(clocks or {})
     for f in contenders.values():
         for _ in range(warm):
             f()
@@ -37,6 +38,7 @@ def interleaved(
     try:
         for _ in range(rounds):
             for name, f in contenders.items():
+                clock = clock_of[name]
                 start = clock()
                 f()
                 taken[name].append(clock() - start)
