@@ -119,6 +119,13 @@ class Graph:
         self.results = [new if i == old else i for i in self.results]
         self._drop_unread(old)
 
+    def replace_all(self, old: int, last: int, new: int) -> None:
+        """Have all that reads the outputs of node `old`, of which only node `last` reads the first, take those of
+        `new`, and what reads `last` its first."""
+        for part in [k for k in self.users[old] if self.nodes[k].op == "output"]:
+            self.replace(part, self.output(new, self.nodes[part].attrs["index"]))
+        self.replace(last, new)
+
     def _drop_unread(self, i: int) -> None:
         if self.users[i] or i in self.wanted():
             return

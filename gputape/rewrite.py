@@ -117,24 +117,49 @@ def _takes(backend: Any, activation: str, options: dict[str, Any]) -> bool:
 def _added(graph: Graph, i: int, backend: Any) -> None:
     """The residual: what one addition adds to the result, and nothing else reads."""
     node = graph.nodes[i]
-    further = [k for k in graph.users[i] if graph.nodes[k].op == "output"]
-    readers = [k for k in graph.users[i] if k not in further]
-    if len(readers) != 1 or i in graph.wanted() or graph.inputs[i][3:] not in ((), (None,)):
+    found = _read_by_one(graph, i, "add") if graph.inputs[i][3:] in ((), (None,)) else None
+    if found is None or not _takes(backend, "none", {}):
         return
-    (k,) = readers
-    total = graph.nodes[k]
-    if total.op != "add" or total.aval is not node.aval or not _takes(backend, "none", {}):
-        return
-    a, b = graph.inputs[k]
-    other = b if a == i else a
-    if other is None or graph.nodes[other].aval is not node.aval or (further and graph.depends(other, i)):
-        return
+    k, other = found
     new = graph.op(k, "linear_act", (*graph.inputs[i][:3], other), node.at.tf32, **node.attrs)
     once = ", rounded once" if node.aval.dtype in NARROW else ""
     graph.notes[new] = graph.notes.get(i, "linear") + f", add{once}"
-    graph.replace(k, new)
-    for part in further:
-        graph.replace(part, graph.output(new, graph.nodes[part].attrs["index"]))
+    graph.replace_all(i, k, new)
+
+
+def _read_by_one(graph: Graph, i: int, op: str) -> tuple[int, int] | None:
+    """(the one node of that op that reads the first output of node `i`, its other operand), if that is of the same
+    kind and does not wait for node `i`; else None."""
+    readers = [k for k in graph.users[i] if graph.nodes[k].op != "output"]
+    if len(readers) != 1 or i in graph.wanted() or graph.nodes[readers[0]].op != op:
+        return None
+    (k,) = readers
+    a, b = graph.inputs[k]
+    other, aval = b if a == i else a, graph.nodes[i].aval
+    if other is None or not aval is graph.nodes[other].aval is graph.nodes[k].aval or graph.depends(other, i):
+        return None
+    return k, other
+
+
+# --- what follows a gradient ------------------------------------------------------------------------------------------
+
+_TAKEN = {"layer_norm_bwd": ("add", "residual"), "rms_norm_bwd": ("add", "residual"), "linear_bwd": ("mul", "factor")}
+
+
+def gradient_endings(graph: Graph, backend: Any) -> None:
+    """The gradient of a norm and the residual's; that of an affine map's input and the slope before it → one op."""
+    for i in graph.named(*_TAKEN):
+        node = graph.nodes[i]
+        op, name = _TAKEN[node.op]
+        place = node.at.op.inputs.index(name)
+        inputs = [*graph.inputs[i], *(None,) * (place + 1 - len(graph.inputs[i]))]
+        found = _read_by_one(graph, i, op) if node.aval is not None and inputs[place] is None else None
+        if found is None:
+            continue
+        k, inputs[place] = found
+        new = graph.op(k, node.op, inputs, node.at.tf32, **node.attrs)
+        graph.notes[new] = f"{node.op}, {graph.notes.get(k, op)}"
+        graph.replace_all(i, k, new)
 
 
 # --- gathers at constant indices --------------------------------------------------------------------------------------
@@ -191,4 +216,11 @@ def _constant(graph: Graph, i: int | None) -> Any:
     return None if inner is None else _backend("cpu").call(node.at)((inner,))[0]
 
 
-RULES: tuple[Callable[[Graph, Any], None], ...] = (constant_gathers, joined_slices, linear_endings, fuse, fuse_sums)
+RULES: tuple[Callable[[Graph, Any], None], ...] = (
+    constant_gathers,
+    joined_slices,
+    linear_endings,
+    gradient_endings,
+    fuse,
+    fuse_sums,
+)

@@ -132,6 +132,29 @@ def test_16_bit_rounds_once_and_says_so():
     assert "linear, add, rounded once" in compiled.explain()
 
 
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("norm", [gt.layer_norm, gt.rms_norm])
+def test_gradients_take_the_residual_and_the_slope(norm, device):
+    """Of x + W·gelu(V·norm(x)): no pass of its own for the sum of both gradients of x, nor for the slope."""
+
+    def f(x, v, w):
+        with gt.record() as tape:
+            leaves = [gt.leaf(a) for a in (x, v, w)]
+            x, v, w = leaves
+            y = x + gt.linear(gt.gelu(gt.linear(norm(x, (5,)), v)), w)
+            loss = gt.sum(gt.square(y))
+        return gt.cat([gt.reshape(g, (-1,)) for g in tape.backward(loss, wrt=leaves).values()])
+
+    with gt.device(device):
+        compiled, found, eager = both(f, X, W, normal(5, 7, seed=4))
+    assert not {"add", "gelu_bwd"} & set(ops_of(compiled))
+    (bwd,) = [n for n in compiled.plan.record if n.op == f"{norm.__name__}_bwd"]
+    assert bwd.at.ins[-1] is bwd.aval
+    factors = [n.at.ins[3] is not None for n in compiled.plan.record if n.op == "linear_bwd"]
+    assert sorted(factors) == [False, True]
+    np.testing.assert_allclose(found, eager, rtol=64 * EPS, atol=64 * EPS * np.abs(eager).max())
+
+
 # --- slices and copies ------------------------------------------------------------------------------------------------
 
 
