@@ -18,6 +18,7 @@ class T:
     larger array along the last axis), "flipped" (negative stride along the first axis), "expanded" (stride 0 along the
     first axis), "repeated" (stride 0 along all: one element), or the axes in the order in which they lie in memory,
     outermost first.
+    stat: a statistic, which is float32 even where the arrays beside it have 16 bits.
     """
 
     shape: tuple[int, ...] = ()
@@ -26,6 +27,11 @@ class T:
     low: float = -1.0
     high: float = 1.0
     layout: Any = "c"
+    stat: bool = False
+
+    def typed(self, dtype: str) -> str:
+        """Its dtype in a case that is run with `dtype` in the place of float32."""
+        return dtype if self.dtype == "float32" and not self.stat else self.dtype
 
 
 def t(*shape: int, **options: Any) -> T:

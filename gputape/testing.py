@@ -27,7 +27,7 @@ def make(spec: T, seed: int, float_dtype: str | None = None) -> np.ndarray:
     if dtype in FLOATS:
         # float64 samples must hold the very numbers that the float32 ones hold
         values = values.astype(NP_DTYPE[dtype])
-        dtype = float_dtype or dtype
+        dtype = dtype if spec.stat else float_dtype or dtype
     return lay_out(np.asarray(values).astype(NP_DTYPE[dtype]), spec.layout)
 
 

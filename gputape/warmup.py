@@ -73,7 +73,7 @@ def visible() -> int | None:
 
 
 def needed(samples: bool = False) -> list[Variant]:
-    """The variants that the host modules list and those that the cards' perf shapes launch, each once.
+    """The variants that the host modules list and those that the cards' perf shapes launch in any type, each once.
 
     Args:
         samples: those of the cards' samples too.
@@ -81,16 +81,10 @@ def needed(samples: bool = False) -> list[Variant]:
     from .kernels import gate
 
     dry = launched("perf", *(["samples"] if samples else []))
-    found = {code(v): v for v in (*dry, *gate.variants())}
-    return list(found.values())
+    return list(dict.fromkeys((*gate.variants(), *dry)))
 
 
-def code(variant: Variant) -> tuple[Any, ...]:
-    """What tells machine code apart; the rest of a variant is what the compile gate asks of it."""
-    return variant.kernel, variant.types, variant.wide
-
-
-def launched(*which: str) -> Iterator[Variant]:
+def launched(*which: str, dtypes: Sequence[str] = FLOATS) -> Iterator[Variant]:
     """The variants that the cards' cases ("samples", "perf") launch in each floating-point type, by a dry run.
 
     What an op refuses, or has no kernel for, launches nothing.
@@ -102,7 +96,7 @@ def launched(*which: str) -> Iterator[Variant]:
     F = Execute(KernelBackend("listing", dry))
     for op in registry.ops():
         for case in (case for cases in which for case in getattr(op, cases)):
-            for dtype in FLOATS:
+            for dtype in dtypes:
                 with contextlib.suppress(GputapeError):
                     _dry_run(F, op, case, dtype)
     yield from dry.stream.variants
@@ -117,7 +111,7 @@ def _dry_run(F: Execute, op: registry.Op, case: Any, dtype: str) -> None:
 
 def _unfilled(spec: T, dtype: str) -> np.ndarray:
     """Zeros of the descriptor's shape and layout, with `dtype` in the place of float32."""
-    return lay_out(np.zeros(spec.shape, NP_DTYPE[dtype if spec.dtype == "float32" else spec.dtype]), spec.layout)
+    return lay_out(np.zeros(spec.shape, NP_DTYPE[spec.typed(dtype)]), spec.layout)
 
 
 # --- the process that compiles ----------------------------------------------------------------------------------------

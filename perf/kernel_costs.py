@@ -55,7 +55,7 @@ OPEN = (
     ),
     ("scatter_add", "", ("bfloat16",), "places and their order have 8 bytes each, the elements 2"),
     ("sort: gather", "", DTYPES, "indices are checked by a launch of its own, which reads them once more"),
-    ("ctc", "", DTYPES, "not looked into so far"),
+    ("ctc", "", DTYPES, "each step reads what the one before wrote: from the cache, but counted"),
     ("interpolate: resample_nd", "resized", DTYPES, "programs side by side read the same rows, beyond the cache"),
     ("linear_bwd", "mlp last", ("bfloat16",), "10 outputs are multiplied as 32"),
     ("linear_bwd", "cnn last", ("bfloat16",), "10 outputs are multiplied as 32"),
@@ -174,7 +174,7 @@ def _placed(rt: Counting, spec: T, dtype: str) -> np.ndarray:
         y = rt.empty(x.shape, x.dtype)
         y[...] = x
         return y
-    x = lay_out(np.zeros(spec.shape, NP_DTYPE[dtype]), spec.layout)
+    x = lay_out(np.zeros(spec.shape, NP_DTYPE[spec.typed(dtype)]), spec.layout)
     steps = [s // x.itemsize for s in x.strides]
     reach = [(n - 1) * s for n, s in zip(x.shape, steps)]
     first = -sum(r for r in reach if r < 0)

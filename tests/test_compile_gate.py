@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from gputape.kernels import gate
-from gputape.kernels.launch import Variant, cuda, triton
+from gputape.kernels.launch import Variant, covering, cuda, triton
 from gputape.kernels.machine.report import Row, line, summary, table, unneeded
 from gputape.kernels.machine.sass import Counts
 
@@ -36,21 +36,41 @@ def nvrtc_works():
     return subprocess.run([sys.executable, "-c", code], env=COMPILED, capture_output=True).returncode == 0
 
 
-def test_triton_kernels_compile_without_spills_and_with_matrix_instructions():
-    made = run_gate("--arch", "80,90", "--every", "24")
-    assert made.returncode == 0, made.stdout + made.stderr
-    *rows, verdict = made.stdout.splitlines()
-    assert re.fullmatch(r"[1-9]\d* compiled, 0 failed", verdict)
-    for arch, instruction in (("sm_80", "HMMA"), ("sm_90", "HGMMA|HMMA")):
-        tensor = [row for row in rows if arch in row and "mm_nd" in row and "float32" not in row]
-        assert tensor and all(re.search(rf"matrix ({instruction})x\d", row) for row in tensor)
+need_nvrtc = pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: no CUDA C is compiled")
 
 
-@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
-def test_cuda_kernels_compile_for_every_architecture():
-    made = run_gate("--kernel", "max_pool", "--every", "2")
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert made.stdout.splitlines()[-1] == f"{len(gate.ARCHS) * 3} compiled, 0 failed"
+@need_nvrtc
+def test_variants_compile_without_spills_and_with_what_they_should_have():
+    """With matrix instructions and 16-byte accesses wherever no card says that there are none."""
+    made = run_gate("--arch", "80,90", "--part", "5/24", "--jobs", "1")
+    *rows, verdict = made.stdout.splitlines() or [""]
+    assert made.returncode == 0, "\n".join([*(row for row in rows if "FAIL" in row), verdict, made.stderr])
+    assert verdict == f"{len(rows)} compiled, 0 failed" and len(rows) % 2 == 0 < len(rows)
+
+
+@need_nvrtc
+def test_no_card_exempts_what_lacks_nothing():
+    made = run_gate("--exempt", "--arch", "80", "--jobs", "1")
+    assert made.returncode == 0 and re.search(r"\n[1-9]\d* compiled, 0 failed$", made.stdout.strip()), made.stdout
+
+
+def test_products_are_made_of_the_matrix_instructions_of_their_architecture():
+    made = run_gate("--arch", "80,90", "--kernel", "mm_nd", "--part", "1/8", "--jobs", "1")
+    rows = [row for row in made.stdout.splitlines() if "float32" not in row and "regs" in row]
+    assert made.returncode == 0 and rows, made.stdout + made.stderr
+    for row in rows:
+        assert re.search(r"matrix HMMAx\d" if row.startswith("sm_80") else r"matrix HG?MMAx\d", row), row
+
+
+def test_a_list_has_every_kernel_and_every_type():
+    kernels = [triton("x", "f", BLOCK=b) for b in (2, 4)]
+    types = [(f"*{t}", "int32") for t in ("float32", "float16", "bfloat16")]
+    listed = covering(Variant(k, t, wide) for k in kernels for t in types for wide in (True, False))
+    assert {(v.kernel, v.wide, v.in_16_bit) for v in listed} == {
+        (k, wide, small) for k in kernels for wide in (True, False) for small in (True, False)
+    }
+    assert {v.types for v in listed} == set(types) and len(listed) == 9
+    assert [v.types for v in listed].count(("*float16", "int32")) == 1
 
 
 def test_every_host_module_lists_its_variants():
@@ -73,8 +93,11 @@ def test_the_verdict_names_what_is_wrong():
     assert plain.complaints() == []
     assert replace(plain, code=replace(wide, spilled=3)).complaints() == ["spills registers (3 accesses)"]
     assert "shared memory" in replace(plain, arch=86, shared=100 * 1024).complaints()[0]
-    wanting = replace(plain, variant=replace(plain.variant, tensor_cores=True))
-    assert wanting.complaints() == ["has no matrix instructions"]
+    tf32, ieee = (
+        replace(plain, variant=Variant(triton("x", "f", PRECISION=p), ("*float32",))) for p in ("tf32", "ieee")
+    )
+    wanting = replace(ieee, variant=replace(ieee.variant, types=("*float32", "*float16")))
+    assert tf32.complaints() == wanting.complaints() == ["has no matrix instructions"] and not ieee.complaints()
     assert replace(wanting, code=Counts(matrix=(("HMMA", 8),))).complaints() == []
     assert "FAIL" in line(wanting, ()) and "FAIL" not in line(plain, ())
 
@@ -138,12 +161,14 @@ tools = assembler.bundled()
 def said(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-listed = [v for v in gate.variants() if v.tensor_cores or v.kernel.name == "layer_norm"]
+listed = [v for v in gate.variants() if v.kernel.name in ("mm_nd", "attention", "layer_norm")]
 chosen = [*listed[:: len(listed) // 3], *pool.VARIANTS[:2]]
+cubins = {(arch, v): compile.compiled(v, arch) for arch in gate.ARCHS for v in chosen}
+codes = {key: sass.read(c) for key, c in cubins.items()}
+counts = sass.counts([(arch, code) for (arch, _), code in codes.items()])
 for arch in gate.ARCHS:
-    cubins = [compile.compiled(v, arch) for v in chosen]
-    codes = [sass.read(c) for c in cubins]
-    for cubin, code, counted in zip(cubins, codes, sass.counts(codes, arch)):
+    for cubin, code in ((cubins[arch, v], codes[arch, v]) for v in chosen):
+        counted = counts[arch, code]
         usage = said(tools / "cuobjdump", "--dump-resource-usage", cubin.path)
         usage = usage.partition(f" Function {cubin.name}:")[2].partition(" Function ")[0]
         assert (str(code.registers), str(code.shared)) == re.search(r"REG:(\\d+).* SHARED:(\\d+)", usage).groups()
@@ -154,7 +179,7 @@ print("ok")
 """
 
 
-@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
+@need_nvrtc
 def test_kernels_disassembled_together_count_as_each_alone():
     made = subprocess.run([sys.executable, "-c", SEPARATELY], env=COMPILED, capture_output=True, text=True)
     assert made.stdout == "ok\n", made.stderr
@@ -200,7 +225,7 @@ print("ok")
 """
 
 
-@pytest.mark.skipif(not nvrtc_works(), reason="NVRTC or cuda_fp16.h is missing: CUDA C is not compiled for a GPU")
+@need_nvrtc
 def test_a_launch_on_a_gpu_passes_what_the_cubin_expects():
     """All of the cuda route but the driver: variants by promise, typed scalars, Triton's two scratch pointers."""
     made = subprocess.run([sys.executable, "-c", FAKE_LAUNCH], env=COMPILED, capture_output=True, text=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendError
-from .launch import Kernel, Variant, launch, triton
+from .launch import Kernel, Variant, covering, launch, triton
 from .tiles import cdiv
 
 AXES = 5  # rows, columns and three more
@@ -193,4 +193,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

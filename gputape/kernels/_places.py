@@ -13,7 +13,7 @@ from ..aval import INTS
 from ..errors import BackendError
 from ._copy import AXES, BITS, bits, pattern
 from ._integers import widened
-from .launch import FLOATS, Kernel, Variant, launch, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, triton
 from .tiles import cdiv
 
 BLOCK = 512
@@ -96,4 +96,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

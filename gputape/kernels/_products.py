@@ -14,7 +14,7 @@ import numpy as np
 from ..aval import Aval
 from ..errors import BackendError
 from . import tiles
-from .launch import FLOATS, Function, Kernel, Variant, launch, triton
+from .launch import FLOATS, Function, Kernel, Variant, covering, launch, triton
 
 LONGEST_ROW = 2**24 - 1  # offsets inside a tile of 128 rows are 32-bit
 INPUT_PRECISION = {"16-bit": "ieee", "tf32": "tf32", "ieee": "ieee"}  # products of 16-bit numbers are exact either way
@@ -186,7 +186,7 @@ def _sum_kernel(ending: Ending = NOTHING) -> Kernel:
 
 def affine_variant(dtype: str, kind: str, tile: tuple[int, int, int, int, int], ending: Ending) -> Variant:
     """x · weightᵀ with that ending, wide."""
-    return Variant(_kernel(kind, False, True, tile, ending), _types(dtype, dtype), True, kind != "ieee")
+    return Variant(_kernel(kind, False, True, tile, ending), _types(dtype, dtype))
 
 
 def _types(out: str, dtype: str) -> tuple[str, ...]:
@@ -200,23 +200,25 @@ def _variants() -> list[Variant]:
     for dtype, kind in KINDS:
         for tile, a_transposed, b_transposed in product(tiles.MATMUL[kind], (False, True), (False, True)):
             kernel = _kernel(kind, a_transposed, b_transposed, tile)
-            found += [Variant(kernel, _types(dtype, dtype), wide, kind != "ieee") for wide in (True, False)]
-            if dtype != "float32" and tile[0] < 128 and not (a_transposed and b_transposed):  # splits
-                found.append(Variant(kernel, _types("float32", dtype), True, True))
+            found.append(Variant(kernel, _types(dtype, dtype)))
+            if not a_transposed:  # odd sizes: what differs is how the second matrix is read
+                found.append(Variant(kernel, _types(dtype, dtype), False))
+            if dtype != "float32":  # splits
+                found.append(Variant(kernel, _types("float32", dtype)))
         for tile in tiles.MATMUL[kind]:  # the gradients of a weight and a bias
             kernel = _kernel(kind, True, False, tile, row_sums=True)
             outs = {(dtype, True): 0, ("float32", True): 0, (dtype, False): 0}
-            found += [Variant(kernel, _types(out, dtype), wide, kind != "ieee") for out, wide in outs]
+            found += [Variant(kernel, _types(out, dtype), wide) for out, wide in outs]
         for a_transposed, b_transposed in ((False, False), (False, True), (True, True)):  # of one row, of strided rows
             kernel = _kernel(kind, a_transposed, b_transposed, tiles.MATMUL[kind][-1], row_sums=True)
-            found.append(Variant(kernel, _types(dtype, dtype), False, kind != "ieee"))
+            found.append(Variant(kernel, _types(dtype, dtype), False))
         for tile in tiles.MATMUL[kind][:2]:  # the gradient of an activation's result, with its slope
             kernel = _kernel(kind, False, False, tile, Ending(factor=True))
-            found.append(Variant(kernel, _types(dtype, dtype), True, kind != "ieee"))
+            found.append(Variant(kernel, _types(dtype, dtype)))
     for dtype in FLOATS:
         types = (f"*{dtype}", "*float32", *(f"*{dtype}",) * 4, "int64", *("int32",) * 5, "float32", "float32")
         found += [Variant(_sum_kernel(), types, wide) for wide in (True, False)]
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

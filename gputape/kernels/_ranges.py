@@ -14,7 +14,7 @@ import numpy as np
 from ..aval import INTS
 from ..errors import IndexRangeError
 from ..node import source_line
-from .launch import Variant, launch, triton
+from .launch import Variant, covering, launch, triton
 from .tiles import cdiv
 
 FIRST = -(2**62)  # the number of the first place; 0 stands for none
@@ -59,6 +59,6 @@ class Ranges:
         )
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(CHECK, ("*int64", f"*{kind}", *("int64",) * 5), wide) for kind in INTS for wide in (True, False)
 )

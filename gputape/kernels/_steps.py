@@ -123,6 +123,11 @@ def step_kernel(stem: str, name: str, last: bool, tile: Tile, **constants: Any) 
     )
 
 
+def of_bytes(tile: Tile) -> Tile:
+    """The tile for elements of one byte: with two warps each thread reads 16."""
+    return *tile[:2], 2
+
+
 STEP_TYPES = ("int32", "int64", "int32", "int32")  # of `Step.sizes`
 TILES = (*((True, tile) for tile in ROWS), (False, COLUMNS))
 INTEGER_TILES = ((True, ROWS[0]), (False, COLUMNS))

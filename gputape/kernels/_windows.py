@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BackendError
 from . import tiles
 from ._products import INPUT_PRECISION, KINDS, kind_of
-from .launch import Kernel, Variant, launch, triton
+from .launch import Kernel, Variant, covering, launch, triton
 
 AXES = 3
 LONGEST = 2**31 - 1  # offsets inside a tile are 32-bit
@@ -173,8 +173,8 @@ def _variants() -> list[Variant]:
         for tapwise, tile in product((True, False), CONV[kind].values()):
             if tapwise or tile[2] == 16:
                 code = kernel(tapwise, *tile, INPUT_PRECISION[kind])
-                found.append(Variant(code, types, tensor_cores=kind != "ieee"))
+                found.append(Variant(code, types))
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

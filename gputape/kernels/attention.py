@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..ops.random import keep_factor, threshold
 from ._copy import copy_into, window_into
 from ._integers import narrowed, widened
 from ._products import KINDS, kind_of
-from .launch import Kernel, Variant, launch, need_kernel, triton
+from .launch import Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import ALIGNED, cdiv, power_of_2
 
 LONGEST_STEP = 2**24 - 1  # offsets inside a tile are 32-bit
@@ -26,7 +27,7 @@ LOG2E = 1 / math.log(2)
 # than the last two bits and keeps the tensor cores busy; its long rows are read in parts. A mask takes registers, which
 # makes for smaller tiles, and so do the words that say what is dropped.
 TILES: dict[tuple[str, bool], dict[int, tuple[int, int, int, int]]] = {
-    ("attention", False): {32: (128, 64, 4, 3), 64: (128, 64, 4, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
+    ("attention", False): {32: (128, 64, 4, 3), 64: (128, 32, 8, 3), 128: (128, 32, 8, 2), 256: (64, 32, 8, 2)},
     ("attention", True): {32: (64, 32, 4, 2), 64: (64, 32, 4, 1), 128: (32, 32, 8, 1), 256: (32, 32, 8, 1)},
     ("attention_bwd_query", False): {32: (64, 32, 4, 2), 64: (64, 32, 8, 2), 128: (64, 32, 8, 2), 256: (32, 32, 8, 2)},
     ("attention_bwd_query", True): {32: (32, 16, 4, 1), 64: (32, 16, 4, 1), 128: (32, 32, 8, 1), 256: (16, 32, 8, 1)},
@@ -50,6 +51,7 @@ CHUNK = 32  # columns that a product reads at a time where whole rows do not fit
 SIZES = (32, 64, 128, 256)
 PRECISION = {"16-bit": "ieee", "ieee": "tf32x3", "tf32": "tf32"}
 NO_MASK, BLOCKING, ADDED = 0, 1, 2
+USUAL = 64  # the head size of most models
 SUM_ROWS = 32  # queries per program of the kernel that sums dy · y
 
 
@@ -278,6 +280,8 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
     for table, applies in ((MASKED, mask or dropout), (DROPPED, dropout)):
         tiles = tiles | (table.get((name, single), {}) if applies else {})
     block_m, block_n, warps, stages = tiles[block_d]
+    if name == "attention" and mask and dropout:
+        block_m //= 2
     longest = 128 if mask or dropout else 256  # rows up to this size are read whole
     if single:
         longest = 0 if name == "attention_bwd_key" else 32
@@ -330,22 +334,47 @@ def _variants() -> list[Variant]:
     tail = (*longs, "int64", "int64", *("int32",) * 6, *dropout)
     for dtype, kind in KINDS:
         x = f"*{dtype}"
-        ways = [(NO_MASK, x, False, x), (BLOCKING, "*int8", False, x), (ADDED, stat, False, x)]
-        ways.append((NO_MASK, x, True, "*int64"))  # others that drop weights are compiled when they are met
-        for block_d in SIZES:
-            for masking, mask, drops, state in ways:
-                types = (x, stat, x, x, x, mask, state, *ints, *longs, "int64", "int64", *("int32",) * 6, *dropout)
-                found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types, tensor_cores=True))
-                inputs = (x, x, x, x, mask, stat, stat, state)
-                for name, outs in (("attention_bwd_query", (x, x)), ("attention_bwd_key", (x, x))):
-                    kernel = _kernel(name, masking, drops, kind, block_d)
-                    places = ("int64", "int64", "int32") * len(outs)
-                    found.append(Variant(kernel, (*outs, *inputs, *ints, *places, *tail), tensor_cores=True))
-            sums = (stat, x, x, "int64", *("int32",) * 3, *("int64",) * 4, "int32", "int32")
-            found.append(Variant(_row_sums(block_d), sums))
-        scores = (stat, x, x, x, x, stat, stat, stat, x, *("int32",) * 5, *ints, *tail)
-        found.append(Variant(_mask_kernel(kind, False), scores, tensor_cores=True))
+        masks = ((NO_MASK, x), (BLOCKING, "*int8"), (ADDED, stat))
+        for block_d, (masking, mask), drops in product(SIZES, masks, (False, True)):
+            if not _listed(kind, block_d, masking, drops):
+                continue
+            state = "*int64" if drops else x
+            types: tuple[str, ...] = (
+                x,
+                stat,
+                x,
+                x,
+                x,
+                mask,
+                state,
+                *ints,
+                *longs,
+                "int64",
+                "int64",
+                *("int32",) * 6,
+                *dropout,
+            )
+            found.append(Variant(_kernel("attention", masking, drops, kind, block_d), types))
+            inputs = (x, x, x, x, mask, stat, stat, state)
+            for name, outs in (("attention_bwd_query", (x, x)), ("attention_bwd_key", (x, x))):
+                places = ("int64", "int64", "int32") * len(outs)
+                types = (*outs, *inputs, *ints, *places, *tail)
+                found.append(Variant(_kernel(name, masking, drops, kind, block_d), types))
+        sums = (stat, x, x, "int64", *("int32",) * 3, *("int64",) * 4, "int32", "int32")
+        found += [Variant(_row_sums(block_d), sums) for block_d in SIZES]
+        for drops in (False, True):
+            scores = (stat, x, x, x, x, stat, stat, stat, "*int64" if drops else x, *("int32",) * 5, *ints, *tail)
+            found.append(Variant(_mask_kernel(kind, drops), scores))
     return found
 
 
-VARIANTS = tuple(dict.fromkeys(_variants()))  # those of sums are the same for both kinds of float32
+def _listed(kind: str, block_d: int, mask: int, drops: bool) -> bool:
+    """Whether the list has it: without a mask, with a boolean one, and dropping weights in every size; all else in the
+    usual size. TF32 needs less room than its threefold: what masks change is not listed for it."""
+    usual = block_d == USUAL
+    if kind == "tf32":
+        return not mask and (usual or not drops)
+    return usual or (mask != ADDED and not (mask and drops))
+
+
+VARIANTS = covering(_variants())

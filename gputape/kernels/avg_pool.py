@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._pools import Ints, each, kernel, over_three_axes
-from .launch import FLOATS, Variant, need_kernel
+from .launch import FLOATS, Variant, covering, need_kernel
 
 
 def avg_pool_nd(rt: Any, y: Any, input: Any, **options: Any) -> None:
@@ -38,7 +38,7 @@ def _run(
     each(rt, found, (result, rt.packed(given)), float(divisor_override or 0), int(count_include_pad), *sizes)
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(kernel("avg_pool", name, dtype), (f"*{dtype}", f"*{dtype}", "int64", "float32", *("int32",) * 16))
     for dtype in FLOATS
     for name in ("avg_pool", "avg_pool_bwd")

@@ -12,7 +12,7 @@ from ..aval import Aval
 from ..backend import scratch as _scratch
 from ._steps import STEP_TYPES, TILES, Step, Tile, between, step, step_kernel, steps, variants
 from ._sums import add_up, moment_buffers, moments
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
 CHANNELS = 256  # per program of the kernel that goes over channels only
@@ -151,4 +151,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -11,7 +11,7 @@ from ..backend import scratch
 from . import _windows, tiles
 from ._products import INPUT_PRECISION, KINDS, kind_of
 from ._windows import Axis
-from .launch import Kernel, Variant, launch, need_kernel, triton
+from .launch import Kernel, Variant, covering, launch, need_kernel, triton
 from .norm import _sum_groups
 
 PROGRAMS = 512  # at most so many share a sum over positions: a few for each multiprocessor of a large GPU
@@ -136,8 +136,8 @@ def _variants() -> list[Variant]:
         if kind != "tf32":
             found.append(Variant(DEPTHWISE, types))
         for tile in WEIGHT_TILES:
-            found.append(Variant(_weight_kernel(kind, *tile), types, tensor_cores=kind != "ieee"))
+            found.append(Variant(_weight_kernel(kind, *tile), types))
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -28,7 +28,7 @@ from ._steps import (
     walk_variants,
 )
 from ._sums import add_up
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import POINTWISE, cdiv
 
 ONE_PROGRAM = 16384  # losses that one program adds up
@@ -192,4 +192,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

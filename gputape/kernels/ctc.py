@@ -11,7 +11,7 @@ from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..ops.ctc import wrong_label, wrong_length
 from ._pools import ELEMENT, THREADS
-from .launch import FLOATS, Kernel, Variant, cuda, launch, need_kernel
+from .launch import FLOATS, Kernel, Variant, covering, cuda, launch, need_kernel
 
 
 def ctc(rt: Any, y: Any, alpha: Any, log_probs: Any, states: Any, input_lengths: Any, target_lengths: Any) -> None:
@@ -72,4 +72,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._places import BLOCK, readable, select
-from .launch import Variant, launch, triton
+from .launch import Variant, covering, launch, triton
 from .tiles import cdiv
 
 
@@ -23,4 +23,4 @@ def one_hot_of(rt: Any, y: Any, input: Any, *, num_classes: int) -> None:
 
 ONE_HOT = triton("index", "one_hot_of", divisible=("total",), BLOCK=BLOCK)
 
-VARIANTS = tuple(Variant(ONE_HOT, ("*int64", "*int64", "int64", "int64"), wide) for wide in (True, False))
+VARIANTS = covering(Variant(ONE_HOT, ("*int64", "*int64", "int64", "int64"), wide) for wide in (True, False))

@@ -9,8 +9,8 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch as _scratch
 from ._integers import exact, narrowed, widened
-from ._steps import INTEGER_TILES, INTEGERS, STEP_TYPES, TILES, Tile, between, step_kernel, steps, variants
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel
+from ._steps import INTEGER_TILES, INTEGERS, STEP_TYPES, TILES, Tile, between, of_bytes, step_kernel, steps, variants
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel
 
 # --- over several axes ------------------------------------------------------------------------------------------------
 
@@ -71,8 +71,7 @@ def _reduce(rt: Any, op: str, y: Any, x: Any, dim: tuple[int, ...], parts: Seque
 
 @cache
 def _extremum(test: bool, last: bool, tile: Tile) -> Kernel:
-    outs, elements, warps = tile
-    return step_kernel("extremum", "extremum", last, (outs, elements, 2 if test else warps), TEST=test)
+    return step_kernel("extremum", "extremum", last, of_bytes(tile) if test else tile, TEST=test)
 
 
 # --- where ------------------------------------------------------------------------------------------------------------
@@ -126,4 +125,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -101,9 +101,7 @@ def _module(made: str) -> str:
     return f"{__package__}.triton.made_{hashlib.sha256(made.encode()).hexdigest()[:16]}"
 
 
-def variant(
-    chain: Chain, way: Layout, dtypes: Sequence[str], wide: bool = True, archs: tuple[int, ...] = ()
-) -> Variant:
+def variant(chain: Chain, way: Layout, dtypes: Sequence[str], wide: bool = True) -> Variant:
     """What a launch of `chain` runs whose outputs, then inputs, have these element types."""
     arrays = tuple(f"*{t}" for t in dtypes)
     numbers = tuple("float32" if k == "f" else "int64" for k in chain.numbers())
@@ -112,7 +110,7 @@ def variant(
     else:
         strides = sum(c == "n" for code in way.codes for c in code) + way.outer * len(way.codes)
         integers = ("int32",) * (2 + way.outer) + ("int64",) * strides
-    return Variant(kernel(chain, way), (*arrays, *integers, *numbers), wide, archs=archs)
+    return Variant(kernel(chain, way), (*arrays, *integers, *numbers), wide)
 
 
 # --- launches ---------------------------------------------------------------------------------------------------------

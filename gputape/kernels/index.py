@@ -11,7 +11,7 @@ import numpy as np
 from ._integers import exact, narrowed, widened
 from ._places import BLOCK, SUMS, alpha_as, axes, positions, select, sum_type
 from ._sort import argsort as _argsort
-from .launch import FLOATS, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
 SUM_TILES = ((128, 1), (16, 64))  # rows, columns
@@ -75,4 +75,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BackendError
 from ._pools import ELEMENT, THREADS, Ints, each
-from .launch import FLOATS, Kernel, Variant, cuda, need_kernel
+from .launch import FLOATS, Kernel, Variant, covering, cuda, need_kernel
 
 MODES = ("nearest", "nearest-exact", "linear", "cubic", "area")  # as numbered in the device code
 
@@ -59,7 +59,7 @@ def _kernel(name: str, dtype: str, mode: str) -> Kernel:
     return cuda("interpolate", name, warps=THREADS // 32, ELEMENT=ELEMENT[dtype], MODE=MODES.index(mode))
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(
         _kernel(name, dtype, mode),
         (f"*{dtype}", f"*{dtype}", "int64", "int32", *("float32",) * 3, *("int32",) * 6),

@@ -7,7 +7,7 @@ decided here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -100,20 +100,42 @@ def cuda(stem: str, name: str, *, warps: int = 4, **constants: Any) -> Kernel:
 
 @dataclass(frozen=True)
 class Variant:
-    """A kernel with the argument types of one launch: what is compiled. Each host module lists its own in `variants()`.
+    """A kernel with the argument types of one launch: what is compiled. Each host module lists its own in `VARIANTS`.
 
     Attributes:
         types: one per run-time argument: "*float32" for a pointer, "int32", "int64" or "float32" for a scalar.
         wide: whether the promises of `kernel.divisible` hold.
-        tensor_cores: whether matrix instructions must appear in the machine code.
-        archs: the architectures that the compile gate compiles it for; () for all.
     """
 
     kernel: Kernel
     types: tuple[str, ...]
     wide: bool = True
-    tensor_cores: bool = False
-    archs: tuple[int, ...] = ()
+
+    @property
+    def in_16_bit(self) -> bool:
+        """Whether it reads or writes elements of 16 bits."""
+        return any(t in SIXTEEN for t in self.types)
+
+
+SIXTEEN = ("*float16", "*bfloat16", "*int16")
+
+
+def covering(variants: Iterable[Variant]) -> tuple[Variant, ...]:
+    """Of all combinations, enough to have each kernel with wide and with narrow accesses, with elements of 16 bits and
+    without, and each function with each of its argument types.
+
+    bfloat16 stands for float16 where either would do, as they differ in single instructions. What is left out is
+    compiled when it is met.
+    """
+    seen: set[Any] = set()
+    found = []
+    for v in sorted(variants, key=lambda v: "*float16" in v.types):
+        kernel = v.kernel
+        facts = {(kernel, v.wide, v.in_16_bit), (kernel.source, kernel.name, v.types)}
+        if not facts <= seen:
+            seen |= facts
+            found.append(v)
+    return tuple(found)
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:

@@ -12,7 +12,7 @@ from . import _products, tiles
 from .expression import Chain, Step
 from .formulas import FORMULAS
 from .generated import function
-from .launch import Function, Variant, need_kernel
+from .launch import Function, Variant, covering, need_kernel
 from .linear import _matrix, _rows
 
 
@@ -101,4 +101,4 @@ def _variants() -> list[Variant]:
     ]
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -13,7 +13,7 @@ from ..backend import scratch as _scratch
 from ..errors import ArgumentError
 from ._steps import PAIRS, split, step
 from ._sums import add_up
-from .launch import Kernel, Variant, launch, need_kernel, triton
+from .launch import Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import POINTWISE, cdiv
 
 KINDS = ("square", "size", "huber")  # of distance
@@ -179,4 +179,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

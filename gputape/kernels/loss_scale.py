@@ -8,7 +8,7 @@ import numpy as np
 
 from ..aval import Aval
 from ..backend import scratch as _scratch
-from .launch import FLOATS, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
 BLOCK = 4096  # elements per program; gradients up to that size take one launch
@@ -67,4 +67,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

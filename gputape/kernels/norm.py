@@ -10,7 +10,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch
 from . import tiles
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 
 GROUP_ROWS = 16  # rows that a program of the weight gradients reads at a time
 GROUPS = 256  # programs of the backward pass of whole rows: two for each multiprocessor of a large GPU
@@ -159,4 +159,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -17,7 +17,7 @@ from . import layout
 from ._copy import BITS, bits
 from .expression import Chain, Step
 from .generated import run, variant
-from .launch import Kernel, Variant, launch, need_kernel, triton
+from .launch import Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import POINTWISE, cdiv
 
 
@@ -204,4 +204,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

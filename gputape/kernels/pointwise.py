@@ -1,8 +1,8 @@
 """Host side of the element-wise ops. Their kernels are generated, see `generated.py`.
 
 `VARIANTS`, the specialisations that the compile gate compiles, are a sample, as generated kernels differ in two ways
-that do not meet: every formula once, flat and in bfloat16 (or on integers or bools), for one architecture; and the ways
-to walk arrays, flat and in tiles, with `add`, `cast`, `where` and `tril`, for all of them.
+that do not meet: every formula once, flat and in bfloat16 (or on integers or bools); and the ways to walk arrays, flat
+and in tiles, with `add`, `cast`, `where` and `tril`.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _each_formula() -> Iterator[Variant]:
                 out = formula.kind(kind)
                 chain = Chain(name, (kind,) * n, (Step(name, tuple(range(n))),), ((n, out),))
                 target = name.partition("cast.")[2] or _NARROWEST[out]
-                yield variant(chain, _flat(*"v" * (n + 1)), (target, *[_NARROWEST[kind]] * n), archs=(90,))
+                yield variant(chain, _flat(*"v" * (n + 1)), (target, *[_NARROWEST[kind]] * n))
 
 
 def _each_way() -> Iterator[Variant]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._pools import Ints, each, kernel, over_three_axes
-from .launch import FLOATS, Variant, need_kernel
+from .launch import FLOATS, Variant, covering, need_kernel
 
 
 def max_pool_nd(rt: Any, y: Any, index: Any, input: Any, *, ceil_mode: bool, **window: Ints) -> None:
@@ -34,7 +34,7 @@ def max_pool_nd_gather(rt: Any, y: Any, input: Any, index: Any, **window: Any) -
     each(rt, found, (y, rt.packed(input), rt.packed(index)), *planes)
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(kernel("pool", name, dtype), (*pointers, "int64", *rest))
     for dtype in FLOATS
     for name, pointers, rest in (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from ..aval import Aval
+from ..backend import NP_DTYPE
 from ..backend import scratch as _scratch
 from ..errors import BackendError
 from ._steps import (
@@ -20,11 +21,12 @@ from ._steps import (
     Tile,
     around,
     between,
+    of_bytes,
     step_kernel,
     steps,
     variants,
 )
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
 _PRODUCTS = (*PAIRS, *((i, y) for i in INTEGERS for y in ("int64", "float32")))  # dtypes of input and result
@@ -44,13 +46,13 @@ def prod(rt: Any, y: Any, input: Any, *, dim: tuple[int, ...], scratch: Sequence
         raise BackendError(f"prod: no kernel for {came} multiplied as {goes}. Cast the input to {goes} first.")
     x = rt.packed(input)
     for s, out in zip(steps(x.shape, dim, came in INTEGERS), (*scratch, y), strict=True):
-        launch(_products(s.last, s.tile), s.grid, (out, x, *s.sizes), rt.stream)
+        launch(_products(x.itemsize, s.last, s.tile), s.grid, (out, x, *s.sizes), rt.stream)
         x = out
 
 
 @cache
-def _products(last: bool, tile: Tile) -> Kernel:
-    return step_kernel("prod", "products", last, tile)
+def _products(itemsize: int, last: bool, tile: Tile) -> Kernel:
+    return step_kernel("prod", "products", last, of_bytes(tile) if itemsize == 1 else tile)
 
 
 def cumprod(rt: Any, y: Any, input: Any, *, dim: int, dtype: str | None) -> None:
@@ -81,7 +83,8 @@ def _recurrence(products: bool, last: bool) -> Kernel:
 def _variants() -> list[Variant]:
     found = []
     for x, y in _PRODUCTS:
-        found += variants(_products, (f"*{y}", f"*{x}", *STEP_TYPES), INTEGER_TILES if x in INTEGERS else TILES)
+        kernel, tiles = partial(_products, NP_DTYPE[x].itemsize), INTEGER_TILES if x in INTEGERS else TILES
+        found += variants(kernel, (f"*{y}", f"*{x}", *STEP_TYPES), tiles)
     for last in (True, False):
         for x in FLOATS + INTEGERS:
             y = "int64" if x in INTEGERS else x
@@ -92,4 +95,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -11,7 +11,7 @@ from ..aval import Aval
 from ..backend import scratch
 from ..ops.random import BITS, keep_factor, threshold
 from ._sort import argsort as _argsort
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
 LANES = 256  # per program, four words each
@@ -79,4 +79,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -28,7 +28,7 @@ from ._steps import (
     variants,
 )
 from ._sums import add_up, moment_buffers, moments, moments_kernel, sum_kernel
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel
 from .tiles import cdiv
 
 _SUMS = (*PAIRS, ("int64", "int64"))  # dtypes of a sum's input and result; other integers are widened first
@@ -180,4 +180,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..backend import scratch as _scratch
 from . import tiles
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .norm import _buffers, _extent, _gradients
 
 
@@ -59,4 +59,4 @@ def _variants() -> list[Variant]:
     return found
 
 
-VARIANTS = tuple(_variants())
+VARIANTS = covering(_variants())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._pools import Ints, each, kernel, over_three_axes
-from .launch import FLOATS, Variant, need_kernel
+from .launch import FLOATS, Variant, covering, need_kernel
 
 
 def smooth_max_pool_nd(rt: Any, y: Any, input: Any, *, kernel_size: Ints, stride: Ints, beta: float) -> None:
@@ -51,7 +51,7 @@ def _copy(
     each(rt, found, (result, rt.packed(given)), *sizes)
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(kernel("smooth_pool", name, dtype), (*(f"*{dtype}",) * arrays, "int64", *rest))
     for dtype in FLOATS
     for name, arrays, rest in (

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import BackendError
 from ._steps import STEP_TYPES, Tile, around, step_kernel, walk, walk_variants
-from .launch import FLOATS, Kernel, launch, need_kernel
+from .launch import FLOATS, Kernel, covering, launch, need_kernel
 from .tiles import cdiv
 
 
@@ -51,7 +51,7 @@ def _kernel(name: str, whole: bool, last: bool, tile: Tile) -> Kernel:
     return step_kernel("softmax", name, last, tile, WHOLE=whole)
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     variant
     for dtype in FLOATS
     for name, pointers in (("softmax", 2), ("softmax_bwd", 3))

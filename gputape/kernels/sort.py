@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ._steps import INTEGERS, around
-from .launch import FLOATS, Kernel, Variant, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
-_BLOCK, _OTHERS = 64, 64
+_BLOCK, _OTHERS = 64, 32
 
 
 def sorted_order(rt: Any, y: Any, input: Any, *, dim: int, descending: bool) -> None:
@@ -26,7 +26,7 @@ def _order(last: bool) -> Kernel:
     return triton("sort", "sorted_order", LAST=last, BLOCK=_BLOCK, OTHERS=_OTHERS)
 
 
-VARIANTS = tuple(
+VARIANTS = covering(
     Variant(_order(last), ("*int64", f"*{x}", "int64", "int32", "int32"))
     for last in (True, False)
     for x in FLOATS + INTEGERS

@@ -335,7 +335,7 @@ register(
     flops=lambda at: _flops(at, (3, 2), 1),
     perf=(
         Perf(
-            *(GPT, GPT, GPT, GPT, None, t(16, 4, 64, 32), t(16, 4, 64)),
+            *(GPT, GPT, GPT, GPT, None, t(16, 4, 64, 32), t(16, 4, 64, stat=True)),
             is_causal=True,
             scale=32**-0.5,
             needs=(True, True, True, False),
@@ -343,7 +343,7 @@ register(
             name_="gpt",
         ),
         Perf(
-            *(LONG, LONG, LONG, LONG, None, LONG, t(4, 16, 2048)),
+            *(LONG, LONG, LONG, LONG, None, LONG, t(4, 16, 2048, stat=True)),
             is_causal=True,
             flops_=5 * 64 * 2048 * 2048 * 64,
             name_="long",

@@ -293,7 +293,8 @@ register(
     saves=("dy", "input", "target", "peak", "logsum", "count"),
     perf=tuple(
         Perf(
-            *(t(), t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c), t(n), t(n), t()),
+            *(t(), t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c)),
+            *(t(n, stat=True), t(n, stat=True), t(stat=True)),
             ignore_index=-100,
             reduction="mean",
             label_smoothing=0.0,

@@ -271,7 +271,7 @@ register(
     saves=("dy", "input", "weight", "mean", "rstd"),
     perf=tuple(
         Perf(
-            *(t(*lead, n), t(*lead, n), t(n), t(*lead), t(*lead)),
+            *(t(*lead, n), t(*lead, n), t(n), t(*lead, stat=True), t(*lead, stat=True)),
             normalized_shape=(n,),
             needs=(True, True, True),
             name_=name,

@@ -9,9 +9,17 @@ from itertools import groupby
 from ..launch import Kernel, Variant
 from .sass import Counts
 
+ABOUT = """# The machine code of the kernels
+
+{} variants, each compiled for {} architectures by `make kernels`; {} fail the gate. For each architecture: the most
+registers of a thread / the fewest warps that a multiprocessor holds, over the variants. With spills: variants, all of
+them for odd sizes and addresses, times architectures. Widest access: in bits, the narrowest of the variants that have
+wide ones.
+
+"""
 NO_CODE = Counts()
 WIDE = 128  # bits of the widest access that every architecture has
-PRODUCTS = ("INPUT_PRECISION", "PRECISION")  # constants of kernels that multiply matrices: bound by arithmetic
+PRODUCTS = ("INPUT_PRECISION", "PRECISION")  # constants of kernels that multiply matrices, and how: see `tl.dot`
 REGISTERS = 65536  # of a multiprocessor
 HEAD = (
     "kernel|types|accesses|architecture|registers|spills|shared bytes|warps|widths in bits|matrix instructions|verdict"
@@ -55,12 +63,13 @@ class Row:
 
     def lacks(self) -> str:
         """What the code should have and has not, unless the card of its op exempts it."""
-        variant, names = self.variant, dict(self.variant.kernel.constants)
-        if variant.tensor_cores:
-            return "" if self.code.matrix else "has no matrix instructions"
-        memory_bound = not any(name in names for name in PRODUCTS)
+        variant = self.variant
+        precision = next((value for name, value in variant.kernel.constants if name in PRODUCTS), None)
+        if precision is not None:  # float32 as IEEE has it is no work for tensor cores
+            wanted = precision != "ieee" or variant.in_16_bit
+            return "has no matrix instructions" if wanted and not self.code.matrix else ""
         narrow = max((bits for bits, _ in self.code.widths), default=0) < WIDE
-        return "has no 16-byte accesses" if variant.wide and memory_bound and narrow else ""
+        return "has no 16-byte accesses" if variant.wide and narrow else ""
 
     def complaints(self, exempt: Iterable[str] = ()) -> list[str]:
         """What is wrong. `exempt`: what cards say of kernels that may lack something, see `registry.Op`."""
@@ -130,7 +139,7 @@ def table(rows: Sequence[Row], exempt: Mapping[str, str]) -> str:
 
 
 def summary(rows: Sequence[Row], exempt: Mapping[str, str]) -> str:
-    """One row per kernel, in Markdown: over its variants the most registers and the fewest warps per architecture."""
+    """A page in Markdown, one row per kernel: over its variants the most registers and the fewest warps."""
     archs = list(dict.fromkeys(row.arch for row in rows))
     cells = []
     for name, group in groupby(sorted(rows, key=_family), key=_family):
@@ -148,7 +157,8 @@ def summary(rows: Sequence[Row], exempt: Mapping[str, str]) -> str:
         )
         cells.append([name, str(len({r.variant for r in found})), *per_arch, str(spills), str(widest), matrix, reasons])
     head = ["kernel", "variants", *(f"sm_{a}" for a in archs), "with spills", "widest access", "matrix", "exempt"]
-    return _markdown(head, cells)
+    failed = sum(bool(row.complaints(exempt)) for row in rows)
+    return ABOUT.format(len({row.variant for row in rows}), len(archs), failed) + _markdown(head, cells)
 
 
 def _family(row: Row) -> str:

@@ -1,6 +1,6 @@
 """What the machine code of a kernel holds: registers, shared memory and instructions, read from cubins without a GPU.
 
-The disassembler's start takes longer than its work, so that many kernels of one architecture go to it together.
+The disassembler's start takes longer than its work, so that many kernels of one generation go to it together.
 """
 
 from __future__ import annotations
@@ -63,12 +63,20 @@ def read(cubin: Cubin) -> Code:
     return Code(registers, elf.size(f".nv.shared.{cubin.name}"), elf.content(f".text.{cubin.name}"))
 
 
-def counts(codes: Sequence[Code], arch: int) -> list[Counts]:
-    """What each of these kernels, all for one architecture, consists of."""
-    found, lines = [], iter(_disassembled(b"".join(c.text for c in codes), arch))
-    for code in codes:
-        found.append(_count([next(lines) for _ in range(len(code.text) // STEP)]))
-    assert next(lines, None) is None, "the disassembler split instructions"
+def counts(codes: Sequence[tuple[int, Code]]) -> dict[tuple[int, Code], Counts]:
+    """What each of these kernels, (architecture, code), consists of.
+
+    Instructions are encoded alike in a generation, the same code often serves several of its members.
+    """
+    found: dict[tuple[int, Code], Counts] = {}
+    for generation in sorted({arch // 10 for arch, _ in codes}):
+        here = [(arch, code) for arch, code in codes if arch // 10 == generation]
+        texts = list(dict.fromkeys(code.text for _, code in here))
+        lines, counted = iter(_disassembled(b"".join(texts), max(arch for arch, _ in here))), {}
+        for text in texts:
+            counted[text] = _count([next(lines) for _ in range(len(text) // STEP)])
+        assert next(lines, None) is None, "the disassembler split instructions"
+        found |= {(arch, code): counted[code.text] for arch, code in here}
     return found
 
 
