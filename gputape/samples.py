@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,7 +27,7 @@ class T:
     low: float = -1.0
     high: float = 1.0
     layout: Any = "c"
-    stat: bool = False
+    stat: bool = field(default=False, repr=False)  # seeds and recorded results go by the text of a sample
 
     def typed(self, dtype: str) -> str:
         """Its dtype in a case that is run with `dtype` in the place of float32."""
