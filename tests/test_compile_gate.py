@@ -146,7 +146,7 @@ def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
     first, second = (subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0, first.stdout + first.stderr
     files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
-    assert len(files) == 6 and second.stdout == first.stdout
+    assert len(files) == first.stdout.count("sm_80") > 4 and second.stdout == first.stdout
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")) == files
 
 

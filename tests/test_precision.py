@@ -245,7 +245,7 @@ class Run:
                 self.scaler.update()
                 return loss, logits, grads
 
-            step = gt.compile(step) if compiled else step
+            step = gt.compile(step, rewrite=False) if compiled else step
             self.losses, self.scales, self.largest = [], [], 0.0
             for _ in range(steps):
                 loss, logits, self.grads = step(x, y)
