@@ -43,6 +43,7 @@ MASKED = {
 DROPPED = {
     ("attention", False): {256: (32, 32, 8, 2)},
     ("attention", True): {32: (64, 32, 4, 1)},
+    ("attention_bwd_query", False): {128: (16, 32, 8, 2)},
     ("attention_bwd_key", True): {128: (16, 16, 8, 1), 256: (16, 16, 16, 1)},
     ("attention_bwd_key", False): {64: (16, 32, 4, 2), 128: (16, 32, 8, 2), 256: (16, 32, 8, 1)},
 }

@@ -168,5 +168,4 @@ register(
     errors=(*REDUCE_ERRORS, Bad(DTypeError, "complex64", t(3), dtype="complex64")),
     perf=(Perf(t(1024, 512, **_NEAR_1), dim=1),),
     torch="torch.prod",
-    exempt={"products[BLOCK_RED=256]": "of bools a thread reads eight, which are eight bytes"},
 )
