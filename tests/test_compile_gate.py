@@ -98,6 +98,8 @@ def test_the_verdict_names_what_is_wrong():
     assert plain.complaints() == []
     assert replace(plain, code=replace(wide, spilled=3)).complaints() == ["spills registers (3 accesses)"]
     assert "shared memory" in replace(plain, arch=86, shared=100 * 1024).complaints()[0]
+    crowded = replace(plain, registers=255, variant=replace(plain.variant, kernel=triton("x", "f", warps=16)))
+    assert crowded.complaints() == ["has 512 threads of 255 registers"]
     tf32, ieee = (
         replace(plain, variant=Variant(triton("x", "f", PRECISION=p), ("*float32",))) for p in ("tf32", "ieee")
     )
@@ -151,7 +153,7 @@ def test_a_second_run_takes_the_cubins_from_the_cache(tmp_path):
     first, second = (subprocess.run(command, env=env, capture_output=True, text=True) for _ in range(2))
     assert first.returncode == 0, first.stdout + first.stderr
     files = sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin"))
-    assert len(files) == 6 and second.stdout == first.stdout
+    assert len(files) == first.stdout.count(": regs ") > 4 and second.stdout == first.stdout
     assert sorted(p.stat().st_mtime_ns for p in tmp_path.rglob("*.cubin")) == files
 
 

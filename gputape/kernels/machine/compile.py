@@ -25,7 +25,8 @@ PTX_OF = {
     86: 80,
     89: 80,
 }  # Triton knows no difference: one PTX text serves the generation, only the assembler runs again
-MOST_REGISTERS = 255  # stated, or ptxas spills a register or two for the sake of occupancy
+MOST_REGISTERS = 255  # of a thread
+REGISTERS = 65536  # of a multiprocessor, of which a block takes all that its threads have
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _name(variant: launch.Variant, arch: int) -> str:
     """The name in the disk cache, without a suffix: a digest of all that the machine code depends on."""
     kernel = variant.kernel
     chosen = (
-        MOST_REGISTERS,
+        _registers(kernel),
         kernel.name,
         kernel.constants,
         kernel.divisible,
@@ -145,8 +146,13 @@ def _options(kernel: launch.Kernel) -> dict[str, Any]:
         "num_warps": kernel.warps,
         "num_stages": kernel.stages,
         "enable_fp_fusion": True,
-        "maxnreg": MOST_REGISTERS,
+        "maxnreg": _registers(kernel),
     }
+
+
+def _registers(kernel: launch.Kernel) -> int:
+    """How many a thread may have. Stated, or ptxas spills a register or two for the sake of occupancy."""
+    return min(MOST_REGISTERS, REGISTERS // kernel.threads)
 
 
 def _triton_type(name: str) -> str:

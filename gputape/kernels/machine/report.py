@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ..launch import Kernel, Variant
+from .compile import REGISTERS
 from .sass import Counts
 
 ABOUT = """# The machine code of the kernels
@@ -20,7 +21,6 @@ wide ones.
 NO_CODE = Counts()
 WIDE = 128  # bits of the widest access that every architecture has
 PRODUCTS = ("INPUT_PRECISION", "PRECISION")  # constants of kernels that multiply matrices, and how: see `tl.dot`
-REGISTERS = 65536  # of a multiprocessor
 HEAD = (
     "kernel|types|accesses|architecture|registers|spills|shared bytes|warps|widths in bits|matrix instructions|verdict"
 )
@@ -82,18 +82,26 @@ class Row:
                 # Odd sizes and addresses pay for it; no shape that we time is one of them.
                 (self.code.spilled > 0 and self.variant.wide, f"spills registers ({self.code.spilled} accesses)"),
                 (self.shared > limit, f"needs {self.shared} bytes of shared memory of {limit}"),
+                (not self.fits(), f"has {self.variant.kernel.threads} threads of {self.registers} registers"),
                 (lacks and not any(covers(key, self.variant.kernel) for key in exempt), lacks),
             )
             if wrong
         ]
 
+    def fits(self) -> bool:
+        """Whether a multiprocessor has the registers of one block."""
+        return self._by_registers() > 0
+
+    def _by_registers(self) -> int:
+        """Blocks whose registers a multiprocessor has."""
+        per_warp = _up(max(self.registers, 1) * 32, 256)
+        return REGISTERS // per_warp // 4 * 4 // self.variant.kernel.warps
+
     def warps(self) -> int:
         """How many warps a multiprocessor holds at a time: its occupancy."""
         limits, each = LIMITS[self.arch], self.variant.kernel.warps
-        per_warp = _up(max(self.registers, 1) * 32, 256)
-        by_registers = REGISTERS // per_warp // 4 * 4 // each
         by_shared = limits.shared * 1024 // (_up(self.shared, 128) + 1024)
-        return min(limits.warps // each, limits.blocks, by_registers, by_shared) * each
+        return min(limits.warps // each, limits.blocks, self._by_registers(), by_shared) * each
 
     def facts(self) -> list[str]:
         """The cells of the table, but for the verdict."""
