@@ -8,7 +8,7 @@ train: $(VENV)/train.stamp
 	$(BIN)/gputape train
 
 test: check
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check
