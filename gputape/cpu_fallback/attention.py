@@ -15,6 +15,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..ops.random import keep_factor as _keep_factor
+from ._ones import ones as _ones
 from .random import _kept, _row_buffers
 
 _SCORES = 2**20  # elements in the scores of one tile, but at least _ROWS queries
@@ -95,12 +96,12 @@ def _split(query: Any, key: Any, *others: Any) -> list[Any]:
 
 
 def _score_buffers(query: Aval, key: Aval, attn_mask: Aval | None, is_causal: bool) -> list[Aval]:
-    """Flat buffers: scores, scaled queries, masks laid out as the scores are, one number a row, ones."""
+    """Flat buffers: scores, scaled queries, masks laid out as the scores are, one number a row."""
     b, h, _, e = query.shape
     s, size = key.shape[2], _tile(query, key)
     bounds = max(size * s if is_causal else 0, 0 if attn_mask is None else attn_mask.size)
     stat = "float64" if query.dtype == "float64" else "float32"
-    return [Aval((k,), stat) for k in (b * h * size * s, b * h * size * e, bounds, b * h * size, s)]
+    return [Aval((k,), stat) for k in (b * h * size * s, b * h * size * e, bounds, b * h * size)]
 
 
 def _scores(
@@ -146,13 +147,12 @@ def _block(xp: Any, s: Any, seen: Any, buffer: Any) -> None:
     xp.minimum(s, bound, out=s)
 
 
-def _sums(xp: Any, s: Any, ones: Any, out: Any) -> Any:
+def _sums(xp: Any, s: Any, out: Any) -> Any:
     """Sums over the keys, kept as size 1."""
     *lead, keys = s.shape
     rows = math.prod(lead)
     total = out[:rows]
-    ones.fill(1)
-    xp.matmul(s.reshape(rows, keys), ones[:keys], out=total)
+    xp.matmul(s.reshape(rows, keys), _ones(xp, keys, s.dtype), out=total)
     return total.reshape(*lead, 1)
 
 
@@ -210,7 +210,7 @@ def attention(
     offset: int,
     scratch: Any,
 ) -> None:
-    buffers, tops, dropping = scratch[:5], scratch[5], scratch[6:]
+    buffers, tops, dropping = scratch[:4], scratch[4], scratch[5:]
     lowest = xp.finfo(lse.dtype).min
     if not key.shape[2]:
         y.fill(0)
@@ -224,7 +224,7 @@ def attention(
         xp.maximum(top, lowest, out=top)  # a row of -inf becomes zeros instead of NaN
         xp.subtract(s, top[..., None], out=s)
         xp.exp(s, out=s)
-        total = _sums(xp, s, buffers[4], buffers[3])
+        total = _sums(xp, s, buffers[3])
         xp.maximum(total, 1, out=total)  # at least exp(0), unless the row is all zeros
         xp.divide(s, total, out=s)
         if dropping:
@@ -280,7 +280,7 @@ def attention_bwd(
     needs: tuple[bool, ...],
     scratch: Any,
 ) -> None:
-    buffers, (products, cotangents, inners, work), dropping = scratch[:5], scratch[5:9], scratch[9:]
+    buffers, (products, cotangents, inners, work), dropping = scratch[:4], scratch[4:8], scratch[8:]
     if dmask is not None:
         dmask.fill(0)
     if not key.shape[2] or not query.shape[2]:
@@ -296,7 +296,7 @@ def attention_bwd(
         xp.subtract(p, lse[some][..., rows, None], out=p)
         xp.exp(p, out=p)
         # lse loses log Σ where the scores are huge, so p is normalised again
-        total = _sums(xp, p, buffers[4], buffers[3])
+        total = _sums(xp, p, buffers[3])
         xp.maximum(total, 0.5 / keys, out=total)  # 0 where nothing may be attended; p is 0 there
         xp.divide(p, total, out=p)
         g = dy[some][..., rows, :]

@@ -13,9 +13,9 @@ from ..aval import Aval
 from ..backend import scratch
 from ..errors import IndexRangeError
 from ..flat import as_one as _as_one
-from .pointwise import _masked
 
 _LONG = 1024  # classes
+_EXACT = 1 << 24  # up to here float32 holds every integer
 
 
 def _classes_first(x: Any) -> Any:
@@ -43,26 +43,68 @@ def _row_scratch(target: Aval) -> list[Aval]:
     return [Aval((target.size,), "bool"), Aval((target.size,), "int64")]
 
 
-def _valid(op: str, xp: Any, target: Any, ignore_index: int, classes: int, buffers: list[Any]) -> tuple[Any, Any]:
-    """(valid, label): which labels are not ignored, and the labels as int64, ignored ones as 0."""
-    valid, label = buffers
+def _none_ignored(count: Any, rows: int) -> bool:
+    """Whether a count in floating point says so."""
+    return rows < _EXACT and count.item() == rows
+
+
+@_as_one
+def _place(
+    op: str,
+    xp: Any,
+    at: Any,
+    valid: Any,
+    count: Any,
+    target: Any,
+    unsigned: Any,
+    starts: Any,
+    step: int,
+    classes: int,
+    ignore_index: int,
+    counted: bool,
+) -> None:
+    """Into `at`: starts + step · label, or starts where the label is ignored; into `valid`, where it is not; into
+    `count`, how many are not, unless they are `counted` already. `valid` is left alone where all are counted.
+
+    `unsigned` is the target as integers without sign, of which a negative one is huge.
+    """
+    if target.dtype != at.dtype:
+        xp.copyto(at, target)
+        target = at
+    if not (counted and _none_ignored(count, target.size)):
+        xp.less(unsigned, classes, out=valid)
+        kept = xp.count_nonzero(valid)
+        if kept < target.size or 0 <= ignore_index < classes:
+            _check_labels(op, xp, target, valid, classes, ignore_index)
+            xp.logical_and(valid, target != ignore_index, out=valid)
+            target, kept = xp.multiply(target, valid, out=at), xp.count_nonzero(valid)
+        if count is not None:
+            count[...] = kept
+    if step != 1:
+        target = xp.multiply(target, step, out=at)
+    xp.add(target, starts, out=at)
+
+
+def _positions(
+    op: str,
+    xp: Any,
+    target: Any,
+    ignore_index: int,
+    classes: int,
+    buffers: list[Any],
+    starts: Any = None,
+    step: int = 0,
+    count: Any = None,
+    counted: bool = False,
+) -> tuple[Any, Any]:
+    """(valid, at) of `_place`; by default for a flat (C, rows) table."""
+    valid, at = buffers
+    if starts is None:
+        starts, step = xp.arange(at.size), at.size
     shape = target.shape
-    xp.less(target.view(f"uint{8 * target.itemsize}"), classes, out=valid.reshape(shape))  # a negative one is huge
-    if 0 <= ignore_index < classes:
-        kept = label.view("bool")[: target.size]
-        xp.not_equal(target, ignore_index, out=kept.reshape(shape))
-        xp.logical_and(valid, kept, out=valid)
-    _check_labels(op, xp, target, valid.reshape(shape), classes, ignore_index)
-    xp.multiply(target, valid.reshape(shape), out=label.reshape(shape))
-    return valid, label
-
-
-def _positions(op: str, xp: Any, target: Any, ignore_index: int, classes: int, buffers: list[Any]) -> tuple[Any, Any]:
-    """(valid, at): which labels are not ignored, and where each label's element is in a flat (C, rows) table (ignored
-    ones: class 0)."""
-    valid, at = _valid(op, xp, target, ignore_index, classes, buffers)
-    xp.multiply(at, at.size, out=at)
-    xp.add(at, xp.arange(at.size), out=at)
+    unsigned = target.view(f"uint{8 * target.itemsize}")
+    rows = [x.reshape(shape) for x in (at, valid, starts)]
+    _place(op, xp, *rows[:2], count, target, unsigned, rows[2], step, classes, ignore_index, counted)
     return valid, at
 
 
@@ -121,16 +163,15 @@ def cross_entropy_labels(
 ) -> None:
     classes = input.shape[1]
     z, loss, even = scratch[2:]
-    peak, logsum = peak.reshape(-1), logsum.reshape(-1)
+    peak, logsum, place = peak.reshape(-1), logsum.reshape(-1), ("cross_entropy", xp, target, ignore_index, classes)
     if input.ndim == 2 and classes >= _LONG:
         axis, z = 1, z.reshape(target.size, classes)
-        valid, at = _valid("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
-        xp.add(at, xp.arange(target.size) * classes, out=at)
+        valid, at = _positions(*place, scratch[:2], xp.arange(target.size) * classes, 1, count=count)
         xp.maximum.reduce(input, axis=1, out=peak)
         xp.subtract(input, peak[:, None], out=z)
     else:
         axis, moved = 0, _classes_first(input)
-        valid, at = _positions("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
+        valid, at = _positions(*place, scratch[:2], count=count)
         xp.copyto(z.reshape(moved.shape), moved)
         xp.maximum.reduce(z, axis=0, out=peak)
         xp.subtract(z, peak, out=z)
@@ -144,20 +185,30 @@ def cross_entropy_labels(
         xp.multiply(loss, 1 - label_smoothing, out=loss)
         xp.multiply(even, label_smoothing / classes, out=even)
         xp.add(loss, even, out=loss)
-    xp.subtract(logsum, loss, out=loss)
-    xp.add.reduce(valid, out=count, dtype=count.dtype)
     if reduction == "none":
-        _masked(xp, y.reshape(-1), loss, valid)
+        y = y.reshape(-1)
+        xp.subtract(logsum, loss, out=y)
+        _zero_ignored(xp, y, valid, even, count)
         return
-    _masked(xp, even, loss, valid)
-    xp.add.reduce(even, out=y)
+    xp.subtract(logsum, loss, out=loss)
+    _zero_ignored(xp, loss, valid, even, count)
+    xp.add.reduce(loss, out=y)
     if reduction == "mean":
         xp.divide(y, count, out=y)
 
 
+@_as_one
+def _zero_ignored(xp: Any, x: Any, valid: Any, buffer: Any, count: Any) -> None:
+    """0 where the label is ignored, whatever the number there; most often none is."""
+    if _none_ignored(count, valid.size):
+        return
+    bits = buffer.view(f"int{8 * buffer.itemsize}")[: valid.size].reshape(valid.shape)
+    xp.negative(valid.view("int8"), out=bits)
+    xp.bitwise_and(x.view(bits.dtype), bits, out=x.view(bits.dtype))
+
+
 def _fused_bwd_scratch(dy: Aval, input: Aval, target: Aval, *rest: Aval, **attrs: Any) -> list[Aval]:
-    row = Aval((target.size,), input.dtype)
-    return [*_row_scratch(target), row, row]
+    return [*_row_scratch(target), Aval((max(target.size, 1),), input.dtype)]
 
 
 @scratch(_fused_bwd_scratch)
@@ -177,13 +228,13 @@ def cross_entropy_labels_bwd(
     scratch: list[Any],
 ) -> None:
     n, classes = input.shape[:2]
-    valid, at = _valid("cross_entropy", xp, target, ignore_index, classes, scratch[:2])
-    k, taken = scratch[2:]
     inner = math.prod(input.shape[2:])
     # No sums are left to take: the classes stay where they are, (n, C, inner).
-    flat = at.reshape(n, inner)
-    xp.multiply(flat, inner, out=flat)
-    xp.add(flat, xp.arange(n)[:, None] * (classes * inner) + xp.arange(inner), out=flat)
+    starts = xp.arange(n)[:, None] * (classes * inner) + xp.arange(inner)
+    valid, at = _positions(
+        "cross_entropy", xp, target, ignore_index, classes, scratch[:2], starts, inner, count, counted=True
+    )
+    (work,) = scratch[2:]
     beside = (n, 1, *input.shape[2:])
     xp.subtract(input, peak.reshape(beside), out=dx)
     xp.subtract(dx, logsum.reshape(beside), out=dx)
@@ -191,14 +242,13 @@ def cross_entropy_labels_bwd(
     if label_smoothing:
         xp.subtract(dx, label_smoothing / classes, out=dx)
     flat = dx.reshape(-1)
-    xp.take(flat, at, out=taken, mode="clip")
-    xp.subtract(taken, 1 - label_smoothing, out=taken)
-    xp.put(flat, at, taken, mode="clip")
-    xp.copyto(k, xp.broadcast_to(dy.reshape(-1), k.shape))
-    if reduction == "mean":
-        xp.divide(k, count, out=k)
-    xp.multiply(dx, k.reshape(beside), out=dx)
-    # What is ignored is 0, whatever its logits are.
-    bits = k.view(f"int{8 * k.itemsize}")
-    xp.negative(valid.view("int8"), out=bits)
-    xp.bitwise_and(dx.view(bits.dtype), bits.reshape(beside), out=dx.view(bits.dtype))
+    chosen = work[: at.size]
+    xp.take(flat, at, out=chosen, mode="clip")
+    xp.subtract(chosen, 1 - label_smoothing, out=chosen)
+    xp.put(flat, at, chosen, mode="clip")
+    if reduction == "none":
+        dy = dy.reshape(beside)
+    elif reduction == "mean":
+        dy = xp.divide(dy, count, out=work[:1].reshape(()))
+    xp.multiply(dx, dy, out=dx)
+    _zero_ignored(xp, dx, valid.reshape(beside), work, count)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
+from ._ones import ones as _ones
 
 
 def _extent(x: Any, normalized_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -32,8 +33,8 @@ def _beside(statistic: Any, x: Any) -> Any:
 
 
 def _forward_scratch(input: Aval, *params: Any, normalized_shape: tuple[int, ...], eps: float) -> list[Aval]:
-    rows, cols = _extent(input, normalized_shape)
-    return [Aval((cols,), input.dtype), Aval((rows,), input.dtype)]
+    rows, _ = _extent(input, normalized_shape)
+    return [Aval((rows,), input.dtype)]
 
 
 @scratch(_forward_scratch)
@@ -51,8 +52,7 @@ def layer_norm(
     scratch: list[Any],
 ) -> None:
     rows, cols = _extent(input, normalized_shape)
-    ones, rest = scratch
-    xp.copyto(ones, 1)
+    (rest,), ones = scratch, _ones(xp, cols, y.dtype)
     y, mean, rstd = y.reshape(rows, cols), mean.reshape(rows), rstd.reshape(rows)
     x = _packed(xp, input, y)
     xp.matmul(x, ones, out=mean)
@@ -112,12 +112,11 @@ def layer_norm_bwd(
     """With c = x - mean less its rest r, k = rstd² · M(dy · weight · c) and m = M(dy · weight):
     dx = rstd · (dy · weight - m - c · k) and dweight = Σ rstd · dy · c; r enters by row, without another pass."""
     rows, cols = _extent(input, normalized_shape)
-    c, products, copy, first, second, rest, ones_row, ones = scratch
-    xp.copyto(ones, 1)
+    c, products, copy, first, second, rest, row, column = scratch
+    ones = _ones(xp, cols, c.dtype)
     dy, rstd = _packed(xp, dy, copy), rstd.reshape(rows)
     if dbias is not None:
-        xp.copyto(ones_row, 1)
-        xp.matmul(ones_row, dy, out=dbias.reshape(cols))
+        xp.matmul(_ones(xp, rows, c.dtype), dy, out=dbias.reshape(cols))
     if dx is None and dweight is None:
         return
     xp.subtract(input, _beside(mean, input), out=c.reshape(input.shape))
@@ -128,16 +127,16 @@ def layer_norm_bwd(
         out = dweight.reshape(cols)
         xp.matmul(rstd, products, out=out)
         xp.multiply(rest, rstd, out=first)
-        xp.matmul(first, dy, out=ones)
-        xp.subtract(out, ones, out=out)
+        xp.matmul(first, dy, out=column)
+        xp.subtract(out, column, out=out)
     if dx is None:
         return
-    xp.copyto(ones, 1 if weight is None else weight.reshape(cols))
+    w = ones if weight is None else weight.reshape(cols)
     dx = dx.reshape(rows, cols)
-    xp.matmul(dy, ones, out=first)
-    xp.matmul(products, ones, out=second)
-    xp.multiply(first, rest, out=ones_row)
-    xp.subtract(second, ones_row, out=second)
+    xp.matmul(dy, w, out=first)
+    xp.matmul(products, w, out=second)
+    xp.multiply(first, rest, out=row)
+    xp.subtract(second, row, out=second)
     xp.multiply(second, rstd, out=second)
     xp.multiply(second, rstd, out=second)
     xp.divide(second, cols, out=second)
@@ -148,7 +147,7 @@ def layer_norm_bwd(
     if weight is None:
         xp.subtract(dy, c, out=dx)
     else:
-        xp.multiply(dy, ones, out=dx)
+        xp.multiply(dy, w, out=dx)
         xp.subtract(dx, c, out=dx)
     xp.subtract(dx, first[:, None], out=dx)
     xp.multiply(dx, rstd[:, None], out=dx)
@@ -190,17 +189,15 @@ def rms_norm_bwd(
     scratch: list[Any],
 ) -> None:
     rows, cols = _extent(input, normalized_shape)
-    n, products, copy, _, second, _, ones_row, ones = scratch
+    n, products, copy, _, second, *_ = scratch
     dy = _packed(xp, dy, copy)
     xp.multiply(input, _beside(rstd, input), out=n.reshape(input.shape))
     xp.multiply(dy, n, out=products)
     if dweight is not None:
-        xp.copyto(ones_row, 1)
-        xp.matmul(ones_row, products, out=dweight.reshape(cols))
+        xp.matmul(_ones(xp, rows, n.dtype), products, out=dweight.reshape(cols))
     if dx is None:
         return
-    xp.copyto(ones, 1)
-    w = ones if weight is None else weight.reshape(cols)
+    w = _ones(xp, cols, n.dtype) if weight is None else weight.reshape(cols)
     dx = dx.reshape(rows, cols)
     xp.matmul(products, w, out=second)
     xp.divide(second, cols, out=second)

@@ -38,11 +38,11 @@ def _spread(xp: Any, bits: Any, mask: Any) -> Any:
 
 
 def _masked(xp: Any, y: Any, x: Any, mask: Any) -> None:
-    """x where the mask of y's shape holds, else 0, through the bit patterns: faster than `where=`, and unlike x·mask
-    right for infinities and NaN."""
+    """x where the mask of y's shape holds, else 0: the product of the bit patterns as integers, faster than `where=`,
+    and unlike x·mask right for infinities and NaN."""
     yi = y.view(f"i{y.itemsize}")
-    xp.negative(mask.view("int8"), out=yi)
-    xp.bitwise_and(x.view(yi.dtype), yi, out=yi)
+    xp.copyto(yi, mask.view("int8"))
+    xp.multiply(x.view(yi.dtype), yi, out=yi)
 
 
 def _select(xp: Any, y: Any, bits: Any, a: Any, b: Any) -> None:

@@ -14,11 +14,12 @@ from .tiles import cdiv
 _BLOCK, _OTHERS = 64, 32
 
 
-def sorted_order(rt: Any, y: Any, input: Any, *, dim: int, descending: bool) -> None:
+def sorted_order(rt: Any, y: Any, input: Any, *, dim: int, descending: bool, first: int | None) -> None:
     need_kernel("sorted_order", input, FLOATS + INTEGERS)
     outer, n, inner = around(input.shape, dim)
-    grid = (outer * inner * cdiv(n, _BLOCK),)
-    launch(_order(inner == 1), grid, (y, rt.packed(input), np.int64(n), inner, int(descending)), rt.stream)
+    kept = np.int64(n if first is None else first)
+    grid = (outer * inner * cdiv(n, _BLOCK) if kept else 0,)
+    launch(_order(inner == 1), grid, (y, rt.packed(input), np.int64(n), kept, inner, int(descending)), rt.stream)
 
 
 @cache
@@ -27,7 +28,7 @@ def _order(last: bool) -> Kernel:
 
 
 VARIANTS = covering(
-    Variant(_order(last), ("*int64", f"*{x}", "int64", "int32", "int32"))
+    Variant(_order(last), ("*int64", f"*{x}", "int64", "int64", "int32", "int32"))
     for last in (True, False)
     for x in FLOATS + INTEGERS
 )

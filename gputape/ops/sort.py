@@ -13,6 +13,8 @@ from .pointwise import INF, NAN
 from .slicing import along
 
 _TIES = t(3, 5, fill=((1.0, 3.0, 3.0, 1.0, 2.0), (NAN, 2.0, NAN, INF, -INF), (0.0, -0.0, 0.0, 0.0, -0.0)))
+_LONG_TIES = t(3, 36, fill=((0.0, -0.0, 2.0, 1.0, 2.0, INF, -INF, 2.0, 1.0) * 4, (1.0,) * 36, (2.0, NAN) * 18))
+_MANY_NAN = t(2, 36, fill=((NAN,) * 34 + (0.0, 1.0), (NAN, 0.0, 1.0) * 12))
 
 
 def _distinct(*shape: int, **options: Any) -> Any:
@@ -22,15 +24,18 @@ def _distinct(*shape: int, **options: Any) -> Any:
 # --- the order --------------------------------------------------------------------------------------------------------
 
 
-def _order_rule(input: Aval, **attrs: Any) -> Aval:
-    return input.with_dtype("int64")
+def _order_rule(input: Aval, *, dim: int = 0, first: int | None = None, **attrs: Any) -> Aval:
+    shape = input.shape
+    if first is not None and shape:
+        shape = (*shape[:dim], first, *shape[dim + 1 :])
+    return input.with_shape(shape).with_dtype("int64")
 
 
 register(
     name="sorted_order",
-    doc="Indices (int64) that sort the input along the axis `dim`, ascending or descending. Equal elements keep their "
-    "order; NaN counts as the largest.",
-    signature="input, dim, descending",
+    doc="Indices (int64) that sort the input along the axis `dim`, ascending or descending: all, or the `first` of "
+    "them. Equal elements keep their order; NaN counts as the largest.",
+    signature="input, dim, descending, first=None",
     inputs=("input",),
     rule=_order_rule,
     public=False,
@@ -46,6 +51,11 @@ register(
         Sample(t(9, dtype="int64", fill="ints", low=-3, high=3), dim=0, descending=True),
         Sample(t(9, dtype="uint8", fill="ints", low=0, high=255), dim=0, descending=False),
         Sample(t(7, dtype="bool", fill="bool"), dim=0, descending=True),
+        Sample(_distinct(2, 5, 3, layout="transposed"), dim=1, descending=True, first=2),
+        Sample(t(3, 5), dim=1, descending=False, first=0),
+        *(Sample(x, dim=1, descending=d, first=3) for x in (_TIES, _LONG_TIES, _MANY_NAN) for d in (False, True)),
+        Sample(t(3, 65, dtype="int64", fill="ints", low=-9, high=9), dim=1, descending=True, first=7),
+        Sample(t(65, 3, dtype="bool", fill="bool"), dim=0, descending=False, first=7),
     ),
     exempt={"sorted_order": "compares every pair of a short row"},
 )
@@ -123,10 +133,8 @@ def _topk_canon(input: Aval, *, k: Any, dim: Any = -1, largest: Any = True, sort
 
 
 def _topk(F: Any, input: Any, *, k: int, dim: int, largest: bool, sorted: bool) -> ValuesIndices:
-    order = F.sorted_order(input, dim, largest)
-    if F.aval(input).shape:
-        order = along(F, order, dim, 0, k)
-    elif not k:
+    order = F.sorted_order(input, dim, largest, k)
+    if not F.aval(input).shape and not k:
         order = F.reshape(order, (1,))
         return ValuesIndices(F.gather(F.reshape(input, (1,)), 0, along(F, order, 0, 0, 0)), along(F, order, 0, 0, 0))
     return ValuesIndices(F.gather(input, dim, order), order)

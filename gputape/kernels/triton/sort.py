@@ -12,9 +12,10 @@ import gputape.kernels.triton.reduce as reduce
 
 @triton.jit
 def sorted_order(
-    y_ptr,  # out (outer, n, inner) int64
+    y_ptr,  # out (outer, kept, inner) int64: the first of the order
     x_ptr,  # in (outer, n, inner) float, integer or bool; NaN is the largest
     n,
+    kept,
     inner,
     descending,
     LAST: tl.constexpr,
@@ -39,4 +40,5 @@ def sorted_order(
         same = (z[None, :] == x[:, None]) | (nan[:, None] & z_nan[None, :])
         less |= same & (other[None, :] < mine[:, None])
         before += tl.sum((less & other_inside[None, :]).to(tl.int64), axis=1)
-    tl.store(y_ptr + start + before * inner, mine, mask=inside)
+    to = reduce.row_start(row, kept, inner, LAST)
+    tl.store(y_ptr + to + before * inner, mine, mask=inside & (before < kept))
