@@ -15,7 +15,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..ops.random import keep_factor as _keep_factor
-from ._ones import ones as _ones
+from ._filled import ones as _ones
 from .random import _kept, _row_buffers
 
 _SCORES = 2**20  # elements in the scores of one tile, but at least _ROWS queries

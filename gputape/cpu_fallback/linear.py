@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ._ones import ones as _ones
+from ._filled import ones as _ones
 
 # OpenBLAS multiplies small matrices without packing them first, with AVX-512: A·B up to _UNPACKED, A·Bᵀ up to _TILE
 # results. What is little more than that is taken in parts; larger products pay for their packing.

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch
-from ._ones import ones as _ones
+from ._filled import ones as _ones
 
 
 def _extent(x: Any, normalized_shape: tuple[int, ...]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..backend import scratch
+from ..flat import as_one as _as_one
 from .pointwise import _blocks, _masked, clamp
 
 _MASKS = scratch(lambda dy, input, **attrs: [input.with_dtype("bool"), input.with_dtype("bool"), input])
@@ -34,7 +35,7 @@ def hardsigmoid(xp: Any, y: Any, input: Any) -> None:
 def _gate(xp: Any, y: Any, x: Any) -> None:
     xp.add(x, 3.0, out=y)
     xp.clip(y, 0.0, 6.0, out=y)
-    xp.divide(y, 6.0, out=y)
+    xp.multiply(y, 1 / 6, out=y)
 
 
 @_MASKS
@@ -53,20 +54,28 @@ def hardswish(xp: Any, y: Any, input: Any) -> None:
         xp.multiply(y_, x, out=y_)
 
 
-@_MASKS
+@scratch(lambda dy, input: [input])
 def hardswish_bwd(xp: Any, dx: Any, dy: Any, input: Any, *, scratch: list[Any]) -> None:
-    """The slope is x/3 + ½ below 3, then 1, also for NaN."""
-    for dx_, g, x, rising, beyond, slope in _blocks((dx, dy, input), tuple(scratch)):
-        xp.multiply(x, 1 / 3, out=slope)
-        xp.add(slope, 0.5, out=slope)
-        xp.less(x, 3.0, out=rising)
-        _masked(xp, dx_, slope, rising)
-        xp.logical_not(rising, out=beyond)
-        xp.add(dx_, beyond, out=dx_)
-        xp.multiply(dx_, g, out=slope)
-        xp.less_equal(x, -3.0, out=beyond)
-        xp.logical_not(beyond, out=beyond)
-        _masked(xp, dx_, slope, beyond)
+    """The slope is x/3 + ½ between -3 and 3, below 0, above 1, also for NaN. With u = x/3, held between -1 and 1, it is
+    u - trunc(u)/2 + ½."""
+    for dx_, g, x, u in _blocks((dx, dy, input), tuple(scratch)):
+        xp.clip(x, -3.0, 3.0, out=u)
+        xp.divide(u, 3.0, out=u)
+        xp.trunc(u, out=dx_)
+        xp.multiply(dx_, 0.5, out=dx_)
+        xp.subtract(u, dx_, out=dx_)
+        xp.add(dx_, 0.5, out=dx_)
+        xp.multiply(dx_, g, out=dx_)
+        _pass_at_nan(xp, dx_, g, u)
+
+
+@_as_one
+def _pass_at_nan(xp: Any, dx: Any, g: Any, u: Any) -> None:
+    """g where u is NaN; a sum of squares tells whether it is anywhere."""
+    flat = u.reshape(-1)
+    if not xp.vecdot(flat, flat) >= 0:
+        nan = xp.isnan(u)
+        dx[nan] = g[nan]
 
 
 # --- mish -------------------------------------------------------------------------------------------------------------

@@ -6,25 +6,29 @@ from collections.abc import Iterator
 from math import inf
 from typing import Any
 
-from ..aval import ITEMSIZE, Aval
+from ..aval import ITEMSIZE, Aval, broadcast_shapes
 from ..backend import NARROW, scratch
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 _LINE = 64  # bytes of a cache line
 
 
 def _blocks(arrays: tuple[Any, ...], buffers: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Matching pieces of C-contiguous arrays of one shape, small enough to stay in the second-level cache from pass to
-    pass, each with the same first piece of the buffers. Arrays with other strides come whole."""
+    """Matching pieces of arrays, small enough to stay in the second-level cache from pass to pass, each with the same
+    first piece of the buffers. The first array has the full shape, to which others broadcast."""
     shape, n = arrays[0].shape, arrays[0].size
-    if n < 2 * _BLOCK or not all([a.flags.c_contiguous and a.shape == shape for a in arrays]):
+    if n < 2 * _BLOCK:
         yield (*arrays, *buffers)
         return
-    flat = [a.reshape(-1) for a in arrays]
-    extra = [b.reshape(-1) for b in buffers]
-    for i in range(0, n, _BLOCK):
-        k = min(_BLOCK, n - i)
-        yield (*[a[i : i + k] for a in flat], *[b[:k] for b in extra])
+    if all([a.flags.c_contiguous and a.shape == shape for a in arrays]):
+        shape = (n,)
+        arrays, buffers = (tuple([a.reshape(-1) for a in some]) for some in (arrays, buffers))
+    rows = -(-_BLOCK * shape[0] // n)
+    split = [a.ndim == len(shape) and a.shape[0] == shape[0] for a in (*arrays, *buffers)]
+    for i in range(0, shape[0], rows):
+        k = min(rows, shape[0] - i)
+        parts = [a[i : i + k] if s else a for a, s in zip(arrays, split)]
+        yield (*parts, *[b[:k] if s else b for b, s in zip(buffers, split[len(arrays) :])])
 
 
 def _bits(mask: Aval, like: Aval) -> Aval:
@@ -128,9 +132,15 @@ def pow_scalar(xp: Any, y: Any, input: Any, *, exponent: int | float) -> None:
 # --- choosing and bounding --------------------------------------------------------------------------------------------
 
 
-@scratch(lambda condition, input, other: [_bits(condition, input)])
+@scratch(lambda c, a, b: [_bits(a.with_shape(broadcast_shapes("where", a.shape, b.shape)), a)])
 def where(xp: Any, y: Any, condition: Any, input: Any, other: Any, *, scratch: list[Any]) -> None:
-    _select(xp, y, _spread(xp, scratch[0], condition), input, other)
+    """By bit patterns: other ^ ((input ^ other) · condition)."""
+    for y_, c, a, b, difference in _blocks((y, condition, input, other), tuple(scratch)):
+        yi, bi = y_.view(difference.dtype), b.view(difference.dtype)
+        xp.bitwise_xor(a.view(difference.dtype), bi, out=difference)
+        xp.copyto(yi, c.view("int8"))
+        xp.multiply(yi, difference, out=yi)
+        xp.bitwise_xor(yi, bi, out=yi)
 
 
 def clamp(xp: Any, y: Any, input: Any, *, min: int | float | None, max: int | float | None) -> None:

@@ -17,6 +17,7 @@ from ..backend import scratch
 
 _FEW, _RUN, _LONG = 512, 1024, 1 << 16
 _ACROSS = 4  # elements side by side from which on running sums are computed side by side
+_PAIRED = 32  # elements along the last axis from which on they are computed in pairs
 
 
 @lru_cache(maxsize=4096)
@@ -164,15 +165,16 @@ def logsumexp(xp: Any, y: Any, input: Any, *, dim: tuple[int, ...], keepdim: boo
 
 
 def _running_buffers(input: Aval, *, dim: int, dtype: str | None = None) -> list[Aval]:
-    """One for `_running`, where the sums do not run along the last axis."""
-    across = math.prod(input.shape[dim + 1 :]) >= _ACROSS and input.shape[dim] > 1 and input.size > 0
-    return [input] if across and input.is_float and dtype in (None, input.dtype) else []
+    """One for `_running` or, along a long last axis, for `_running_pairs`."""
+    n = input.shape[dim] if input.shape else 0
+    pays = math.prod(input.shape[dim + 1 :]) >= _ACROSS or (dim == input.ndim - 1 and n > _PAIRED)
+    return [input] if pays and n > 1 and input.size and input.is_float and dtype in (None, input.dtype) else []
 
 
 @scratch(_running_buffers)
 def cumsum(xp: Any, y: Any, input: Any, *, dim: int, dtype: str | None, scratch: Sequence[Any] = ()) -> None:
     if scratch:
-        _running(xp, y, input, dim, scratch[0])
+        _running_sums(xp, y, input, dim, scratch[0])
         return
     if input.dtype.kind == "f" and y.dtype.kind != "f":
         input = input.astype(y.dtype)
@@ -182,9 +184,34 @@ def cumsum(xp: Any, y: Any, input: Any, *, dim: int, dtype: str | None, scratch:
 @scratch(_running_buffers)
 def cumsum_bwd(xp: Any, dx: Any, dy: Any, *, dim: int, scratch: Sequence[Any] = ()) -> None:
     if scratch:
-        _running(xp, xp.flip(dx, dim), xp.flip(dy, dim), dim, scratch[0])
+        _running_sums(xp, xp.flip(dx, dim), xp.flip(dy, dim), dim, scratch[0])
         return
     xp.cumsum(xp.flip(xp.atleast_1d(dy), dim), axis=dim, out=xp.flip(xp.atleast_1d(dx), dim))
+
+
+def _running_sums(xp: Any, y: Any, x: Any, dim: int, buffer: Any) -> None:
+    if dim == x.ndim - 1:
+        _running_pairs(xp, xp.add, y, x, buffer.reshape(-1), _PAIRED)
+    else:
+        _running(xp, y, x, dim, buffer)
+
+
+def _running_pairs(xp: Any, function: Any, y: Any, x: Any, work: Any, longest: int) -> None:
+    """Running sums or products along the last axis, of which `accumulate` waits for each before it takes the next:
+    those of the sums of pairs are every second one, and the others lack one element. Axes that are not longer than
+    `longest` are left to `accumulate`."""
+    n = x.shape[-1]
+    if n <= longest:
+        function.accumulate(x, axis=-1, out=y)
+        return
+    half = n // 2
+    size = x.size // n * half
+    pairs = work[:size].reshape(*x.shape[:-1], half)
+    function(x[..., : 2 * half : 2], x[..., 1::2], out=pairs)
+    _running_pairs(xp, function, pairs, pairs, work[size:], longest)
+    xp.copyto(y[..., :1], x[..., :1])
+    xp.copyto(y[..., 1::2], pairs)
+    function(pairs[..., : (n - 1) // 2], x[..., 2::2], out=y[..., 2::2])
 
 
 def _running(xp: Any, y: Any, x: Any, dim: int, buffer: Any) -> None:

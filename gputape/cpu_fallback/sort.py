@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-_SHARE = 4  # of how many elements one may be wanted for it to pay to look for these alone
+_GROUPS = 8  # for each of the first elements that are wanted
 
 
 def sorted_order(xp: Any, y: Any, input: Any, *, dim: int, descending: bool, first: int | None) -> None:
     if not input.ndim:
         xp.copyto(y, 0)
-    elif first is None or _SHARE * first > input.shape[dim] or not y.size:
-        _order(xp, y, input, dim, descending)
-    else:
+    elif first and y.size and input.shape[dim] >= 2 * _GROUPS * first:
         _first(xp, xp.moveaxis(y, dim, -1), xp.moveaxis(input, dim, -1), descending)
+    else:
+        _order(xp, y, input, dim, descending)
 
 
 def _order(xp: Any, y: Any, x: Any, dim: int, descending: bool) -> None:
@@ -27,24 +27,23 @@ def _order(xp: Any, y: Any, x: Any, dim: int, descending: bool) -> None:
 
 
 def _first(xp: Any, y: Any, x: Any, descending: bool) -> None:
-    """The first few along the last axis: what is not beyond the last of them, in order. Where that takes in too many
-    of its equals, the later ones are left out."""
-    n, k = x.shape[-1], y.shape[-1]
+    """The first k along the last axis. There are k elements at or before the k-th of the best of some groups: these few
+    are sorted, unless they are many, being equal or NaN."""
+    k, n, groups = y.shape[-1], x.shape[-1], _GROUPS * y.shape[-1]
     x = xp.ascontiguousarray(x).reshape(-1, n)
-    place = n - k if descending else k - 1
-    bound = xp.partition(x, place, axis=1)[:, place : place + 1]
-    chosen = xp.logical_not(xp.less(x, bound)) if descending else xp.less_equal(x, bound)
-    if bool((bound != bound).any()):  # NaN among the first, or too few numbers
+    grouped = x[:, : n - n % groups].reshape(len(x), -1, groups)
+    best = (xp.maximum if descending else xp.fmin).reduce(grouped, axis=1)
+    place = groups - k if descending else k - 1
+    bound = xp.partition(best, place, axis=1)[:, place : place + 1]
+    found = xp.flatnonzero(~xp.less(x, bound) if descending else xp.less_equal(x, bound))
+    rows = found // n
+    counts = xp.bincount(rows, minlength=len(x))
+    if len(found) > groups * len(x) or counts.min() < k:
         _order(xp, y, x.reshape(*y.shape[:-1], n), y.ndim - 1, descending)
         return
-    crowded = xp.flatnonzero(xp.count_nonzero(chosen, axis=1) > k)
-    if crowded.size:
-        equal = x[crowded] == bound[crowded]
-        before = chosen[crowded] & ~equal
-        left = k - xp.count_nonzero(before, axis=1)
-        chosen[crowded] = before | (equal & (xp.cumsum(equal, axis=1) <= left[:, None]))
-    order = xp.flatnonzero(chosen).reshape(-1, k)
-    ranks = xp.empty_like(order)
-    _order(xp, ranks, x.reshape(-1).take(order), 1, descending)
-    order -= xp.arange(0, x.size, n)[:, None]
-    xp.copyto(y, xp.take_along_axis(order, ranks, axis=1).reshape(y.shape))
+    order = xp.empty_like(found)
+    _order(xp, order, x.reshape(-1).take(found), 0, descending)
+    order = order[xp.argsort(rows[order], kind="stable")]
+    starts = xp.cumsum(counts) - counts
+    found = found[order[starts[:, None] + xp.arange(k)]] - xp.arange(0, x.size, n)[:, None]
+    xp.copyto(y, found.reshape(y.shape))

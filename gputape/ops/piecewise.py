@@ -337,8 +337,8 @@ def _prelu(F: Any, input: Any, weight: Any) -> Any:
     x, w = F.aval(input), F.aval(weight)
     if w.size > 1 or w.ndim != x.ndim:
         weight = F.reshape(weight, (w.size, *(1,) * (x.ndim - 2)) if x.ndim > 1 else (1,) * x.ndim)
-    positive, none = F.gt(input, F.const(0, x.dtype)), F.const(0, x.dtype)
-    return F.where(positive, input, F.mul(weight, F.where(positive, none, input)))
+    positive = F.gt(input, F.const(0, x.dtype))
+    return F.mul(input, F.where(positive, F.const(1, x.dtype), weight))
 
 
 register(
