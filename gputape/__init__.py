@@ -17,6 +17,7 @@ from .gradcheck import check_grads
 from .jacobian import hessian, jacobian
 from .node import Node
 from .numerics import matmul_precision, precision
+from .parallel import get_num_threads, set_num_threads
 from .random import (
     Generator,
     bernoulli,

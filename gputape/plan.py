@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
-from . import flat
+from . import flat, parallel
 from .arrays import Quiet, memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
@@ -32,6 +32,8 @@ class Plan:
     """One recorded program, ready to replay.
 
     Attributes:
+        threads: how many threads of the CPU a replay takes.
+        parts: id of a node that runs in parts, one for each thread → these.
         ran: the nodes that a replay runs, in order.
         sizes: how many calls each of them is.
         placement: where its values live.
@@ -53,19 +55,25 @@ class Plan:
         self.graph, self.record = graph, list(graph.nodes.values())
         self.cells, self.arguments = graph.cells, graph.arguments
         self.effects, self.results = graph.effects, graph.results
+        self.threads = 1
+        self.parts: dict[int, list[parallel.Part]] = {}
+        if rewrites and self.backend.family == "cpu":
+            runs = {i: node for i, node in graph.nodes.items() if _runs(node)}
+            self.threads, self.parts = parallel.divided(runs, parallel.get_num_threads())
         self._bind()
 
     # --- memory
 
     def _bind(self) -> None:
         record = self.record
-        program = self._program(self.graph)
+        program = self._program(self.graph, self.parts)
         scratch = program.scratch
         self.placement = Placement(program, self.backend.memory, self.rewrites)
         self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         steps: list[tuple[Node, list[Callable[[], Any]]]] = []  # what runs, and its calls
+        tasks: list[parallel.Task] = []
         for i, node in enumerate(record):
             inputs = [None if j is None else values[j][0] for j in node.inputs]
             if not node.inputs:
@@ -84,9 +92,11 @@ class Plan:
                 for a in scratch[i]:
                     work.append(self._carve(start, a))
                     start += aligned(a.nbytes)
-                steps.append((node, self._call(node.at, list(values[i]), inputs, work)))
+                made = self._tasks(i, node, list(values[i]), inputs, work)
+                tasks += made
+                steps.append((node, [call for task in made for call in task.calls]))
         self.ran, self.sizes = [node for node, _ in steps], [len(calls) for _, calls in steps]
-        self.steps = self.backend.steps(steps)
+        self.steps = self.backend.steps(steps) if self.threads == 1 else parallel.Threads(tasks)
         home = program.home
         self._arguments_in = [None if i is None else values[i][0] for i in self.arguments]
         self._effects_out = [
@@ -101,16 +111,24 @@ class Plan:
         """Kernel launches of one replay; 0 on the CPU."""
         return sum(self.steps.launches or ())
 
-    def _program(self, graph: Graph) -> Program:
-        nodes, body = graph.nodes, self.backend.body
+    def _program(self, graph: Graph, parts: dict[int, list[parallel.Part]]) -> Program:
+        nodes = graph.nodes
         kept = [i for i in graph.results if i is not None]
-        scratch = {i: _backend._scratch(body(n.at), n.at) for i, n in nodes.items() if _runs(n)}
+        scratch = {i: self._scratch(n.at, parts.get(i, ())) for i, n in nodes.items() if _runs(n)}
         return Program(list(nodes.values()), graph.inputs, graph.cells, graph.effects, kept, scratch)
 
     @property
     def arena_bytes(self) -> int:
         """Size of the one buffer that holds the intermediate values."""
         return self.placement.size
+
+    def _scratch(self, at: At, parts: Sequence[parallel.Part]) -> Sequence[Aval]:
+        """The work buffers of an op; in parts, those of each, and behind them the sums of each part but the first."""
+        body = self.backend.body(at)
+        if not parts:
+            return _backend._scratch(body, at)
+        sums = [a for a, cut in zip(at.outs, parts[0].outs, strict=True) if a is not None and cut == parallel.SUM]
+        return [a for part in parts for a in _backend._scratch(body, part.at)] + sums * (len(parts) - 1)
 
     def _output(self, i: int, k: int, a: Aval | None) -> Any:
         if a is None:
@@ -155,6 +173,27 @@ class Plan:
             flat.calls_of(body, [*outs, *inputs], **options) if self.backend.xp is np and self.backend.widens else None
         )
         return [functools.partial(body, self.backend.xp, *outs, *inputs, **options)] if found is None else found
+
+    def _tasks(self, i: int, node: Node, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> list[parallel.Task]:
+        """What the threads do for a node: its calls, or those of its parts and the additions of their sums."""
+        parts, in_cell = self.parts.get(i), any((i, k) in self.placement.in_cell for k in range(len(outs)))
+        if parts is None:
+            return [parallel.Task(0, self._call(node.at, outs, inputs, scratch), inputs, [*outs, *scratch], in_cell)]
+        tasks, rest, adds = [], iter(scratch), []
+        body = self.backend.body(node.at)
+        work = [[next(rest) for _ in _backend._scratch(body, part.at)] for part in parts]
+        for w, part in enumerate(parts):
+            to = [parallel.cut(y, where) for y, where in zip(outs, part.outs, strict=True)]
+            for k, (y, where) in enumerate(zip(outs, part.outs, strict=True)):
+                if w and y is not None and where == parallel.SUM:
+                    to[k] = next(rest)
+                    adds.append((to[k], y))
+            ins = [parallel.cut(x, where) for x, where in zip(inputs, part.ins, strict=True)]
+            tasks.append(parallel.Task(w, self._call(part.at, to, ins, work[w]), ins, [*to, *work[w]], in_cell))
+        if adds:
+            calls = [functools.partial(np.add, y, x, y) for x, y in adds]
+            tasks.append(parallel.Task(0, calls, [x for x, _ in adds], [y for _, y in adds]))
+        return tasks
 
     # --- replay
 
@@ -202,7 +241,7 @@ class Plan:
         """Calls of a replay, kernel launches (0 on the CPU), bytes that the calls read and write, and bytes of the
         arena; what they would be if nothing was rewritten, too."""
         graph = self.graph if rewritten else self._plain
-        placement = self.placement if rewritten else Placement(self._program(graph), self.backend.memory, False)
+        placement = self.placement if rewritten else Placement(self._program(graph, {}), self.backend.memory, False)
         runs = [i for i, node in graph.nodes.items() if _runs(node) and i not in placement.joins]
         launches = self.launches if rewritten else self.backend.launches_of(graph, runs)
         moved = sum(bytes_of(graph.nodes[i]) for i in runs)
@@ -229,6 +268,9 @@ class Plan:
             calls, n, moved, arena = totals.values()
             made = f"{n} launches, " if self.backend.family == "kernels" else ""
             lines.append(f"{what}{calls} calls, {made}{moved} bytes moved, arena {arena} bytes")
+        if isinstance(self.steps, parallel.Threads):
+            waits = f"which wait for each other {self.steps.waits} times"
+            lines.append(f"{self.threads} threads, {waits}; {len(self.parts)} ops run in parts")
         lines.append(f"{self.recorded} nodes were recorded, {len(self._plain.nodes)} of them needed and different")
         return "\n".join(lines)
 

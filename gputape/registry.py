@@ -59,8 +59,10 @@ class Op:
             this place of an output with those strides, and zeros between them. An input that is computed there needs
             no copy.
         infinite: whether results may be infinite for finite inputs, so that `gt.detect_anomaly` finds nothing in it.
-        batch: the axis of each input, then of each output, along which the op works on samples independently (None for
-            an array without one); "none" if the op is not separable; a function of the attributes if that depends.
+        batch: the axis of each input, then of each output, along which the op works on samples independently; None for
+            an array without one, "sum" for an output that adds them up. "pointwise" if the op is element-wise, "none"
+            if it is not separable (as what names the place of an index that is out of range); a function
+            `(*avals, **attrs)` of these if that depends.
         number: `(input, op)`: where a plain number is given for that input of `gt.<name>` or the method, `op` runs in
             its place, with the number as its attribute of that name beside others that it has. (`x ** 2` is a square,
             not a general power.)

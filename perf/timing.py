@@ -23,11 +23,16 @@ def interleaved(
     rounds: int = 300,
     warm: int = 5,
     clocks: Mapping[str, Callable[[], float]] | None = None,
+    calm: float = 0.0,
 ) -> dict[str, float]:
     """Median seconds of one call of each contender, called in turn.
 
     Processor time of the calling thread, in which a contender does all of its work unless `clocks` has another clock
     for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
+
+    Args:
+        calm: seconds to wait before each turn, which is then two calls of which the second counts: threads of BLAS and
+            of OpenMP spin for a while after they were needed, on the core that the next contender wants.
     """
     clock_of = {name: time.thread_time for name in contenders} | dict(clocks or {})
     for f in contenders.values():
@@ -39,6 +44,9 @@ def interleaved(
         for _ in range(rounds):
             for name, f in contenders.items():
                 clock = clock_of[name]
+                if calm:
+                    time.sleep(calm)
+                    f()
                 start = clock()
                 f()
                 taken[name].append(clock() - start)

@@ -75,11 +75,11 @@ def _vjp(F: Any, at: At, grads: Any, *saved: Any) -> tuple[Any, ...]:
     return *F.attention_bwd(grads[0], *saved, **at.attrs, needs=at.needs[:4]), None
 
 
-def _batch(arrays: int) -> Any:
+def _batch(count: int) -> Any:
     """Which axis is the batch's. The words that dropout takes for a sample depend on how many come before it."""
-    axes: list[int | None] = [0] * arrays
-    axes[4 if arrays == 7 else 7] = None  # the generator's state
-    return lambda *, dropout_p, **attrs: "none" if dropout_p > 0 else tuple(axes)
+    axes: list[int | None] = [0] * count
+    axes[4 if count == 7 else 7] = None  # the generator's state
+    return lambda *arrays, dropout_p, **attrs: "none" if dropout_p > 0 else tuple(axes)
 
 
 def words_of(query: Aval, key: Aval) -> tuple[int, int, int, int]:

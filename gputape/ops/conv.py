@@ -217,6 +217,7 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
     rule=_weight_rule,
     vjp=_weight_vjp,
     saves=("input", "dy"),
+    batch=(0, 0, "sum", "sum"),
     flops=lambda at: 2 * at.ins[1].size * prod(at.outs[0].shape[1:]),
     samples=(
         Sample(t(2, 3, 5, 4), t(2, 4, 5, 4), kernel=(3, 3), **_2),

@@ -75,7 +75,6 @@ register(
     rule=_embedding_rule,
     vjp=_embedding_vjp,
     saves=("input",),
-    batch=(0, None, 0),
     samples=(
         Sample(ids(2, 7, high=5), t(5, 3)),
         Sample(ids(7, high=5, dtype="int32"), t(5, 3), padding_idx=2, grad_=False),
@@ -161,6 +160,5 @@ register(
         Sample(ids(0, high=1), num_classes=2),
         Sample(ids(5, high=3, layout="strided"), num_classes=3),
     ),
-    batch=(0, 0),
     public=False,
 )

@@ -49,6 +49,7 @@ register(
     outputs=tuple(f"y{k}" for k in range(MOST_OUTPUTS)),
     strided=tuple(f"y{k}" for k in range(MOST_OUTPUTS)),
     inplace=True,
+    batch="pointwise",
     rule=_rule,
     samples=(
         Sample(t(5, 3), t(5, 3), steps=_GATE, keep=(4,), grad_=False),

@@ -149,6 +149,7 @@ register(
     rule=_linear_bwd_rule,
     vjp=_linear_bwd_vjp,
     saves=("dy", "input", "weight", "factor"),
+    batch=lambda dy, *_, **attrs: "none" if dy.ndim < 2 else (0, 0, None, 0, 0, "sum", "sum"),
     flops=lambda at: sum(at.attrs["needs"][:2]) * 2 * at.ins[0].size * at.ins[2].shape[-1],
     samples=(
         Sample(t(5, 7), t(5, 3), t(7, 3)),

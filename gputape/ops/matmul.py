@@ -84,6 +84,11 @@ register(
     rule=_mm_nd_rule,
     vjp=_mm_nd_vjp,
     saves=("input", "other"),
+    batch=lambda input, other: (
+        0 if input.ndim >= other.ndim else None,
+        0 if other.ndim > 2 and other.ndim >= input.ndim else None,
+        0,
+    ),
     flops=lambda at: 2 * at.out.size * at.ins[0].shape[-1],
     samples=(
         Sample(t(5, 3), t(3, 7)),

@@ -269,6 +269,9 @@ register(
     rule=_layer_norm_bwd_rule,
     vjp=_layer_norm_bwd_vjp,
     saves=("dy", "input", "weight", "mean", "rstd"),
+    batch=lambda dy, *_, normalized_shape, needs: (
+        (0, 0, None, 0, 0, 0, 0, "sum", "sum") if dy.ndim > len(normalized_shape) else "none"
+    ),
     perf=tuple(
         Perf(
             *(t(*lead, n), t(*lead, n), t(n), t(*lead, stat=True), t(*lead, stat=True)),
@@ -367,6 +370,9 @@ register(
         input, weight, normalized_shape, (*needs, False)
     )[:2],
     vjp=_rms_norm_bwd_vjp,
+    batch=lambda dy, *_, normalized_shape, needs: (
+        (0, 0, None, 0, 0, 0, "sum") if dy.ndim > len(normalized_shape) else "none"
+    ),
     saves=("dy", "input", "weight", "rstd"),
     public=False,
 )

@@ -102,6 +102,7 @@ param' = param - rate · (grad + weight_decay · param).""",
     outputs=("new_param",),
     rule=_sgd_update_rule,
     inplace=True,
+    batch="pointwise",
     samples=(
         Sample(t(3, 5), t(3, 5), t(fill=(0.1)), grad_=False),
         Sample(t(3, 5), t(3, 5), t(fill=(0.1)), weight_decay=0.01, grad_=False),
@@ -141,6 +142,7 @@ param - rate · (d + momentum · buffer'). The scalars rate and fresh come from 
     returns=2,
     rule=_sgd_momentum_update_rule,
     inplace=True,
+    batch="pointwise",
     samples=(
         Sample(*_MOMENTUM, t(fill=(0.75)), grad_=False),
         Sample(*_MOMENTUM, t(fill=(1.0)), momentum=0.5, weight_decay=0.1, nesterov=True, grad_=False),
@@ -250,6 +252,7 @@ The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's d
     returns=3,
     rule=_adam_update_rule,
     inplace=True,
+    batch="pointwise",
     samples=(
         _adam_sample(3, 5),
         _adam_sample(3, 5, decoupled=True),

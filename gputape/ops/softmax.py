@@ -87,6 +87,10 @@ PERF = (
 BWD_PERF = tuple(Perf(*p.inputs, *p.inputs, name_=p.name, **p.attrs) for p in PERF)
 
 
+def _batch(*arrays: Aval, dim: int, **attrs: Any) -> Any:
+    return "none" if dim == 0 else (0,) * (len(arrays) + 1)
+
+
 def _over(F: Any, x: Any, dim: int) -> Any:
     """Sum over `dim`, kept as size 1."""
     return F.sum(x, dim=dim, keepdim=True)
@@ -110,6 +114,7 @@ def _forward(name: str, formula: str) -> None:
         canon=_canon(name),
         rule=_rule(name),
         vjp=vjp,
+        batch=_batch,
         saves=("y",),
         samples=SAMPLES,
         errors=(
@@ -132,6 +137,7 @@ def _backward(name: str, formula: str, vjp: Any) -> None:
         canon=_bwd_canon(f"{name}_bwd"),
         rule=_bwd_rule(f"{name}_bwd"),
         vjp=vjp,
+        batch=_batch,
         saves=("dy", "y"),
         samples=BWD_SAMPLES,
         errors=(Bad(ShapeError, "same shape", t(5, 3), t(5, 1), dim=1),),

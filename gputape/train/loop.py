@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .. import nn, optim
 from ..arrays import asnumpy
@@ -31,8 +32,6 @@ def _one_blas_thread() -> AbstractContextManager[Any]:
     Those of these models are too small to gain from two, and where the second core is busy each would wait for it: a
     step was seen to take ten times as long.
     """
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
     return threadpool_limits(1, "blas")
 
 
