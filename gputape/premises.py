@@ -19,35 +19,39 @@ class Premises:
     """
 
     def __init__(self, told: Mapping[Callable[[], list[Any]], Any], cells: list[Cell]) -> None:
-        self._told = [(read, read(), holder is None) for read, holder in told.items()]
-        self._cells, self._of_cells = cells, _of(cells)
+        self._told = [(read, read()) for read, holder in told.items() if holder is not None]
+        self._alone = [(read, read()) for read, holder in told.items() if holder is None]
+        self._cells, self._of_cells = cells, list(map(_OF_CELL, cells))
         self._attributes = [vars(holder) for holder in told.values() if holder is not None]
+        self._now = list(map(dict.values, self._attributes))  # views
         self._look()
 
     def _look(self) -> None:
         self._sizes = list(map(len, self._attributes))
         self._names = list(chain.from_iterable(self._attributes))
-        self._values = list(chain.from_iterable(map(dict.values, self._attributes)))
+        self._values = list(chain.from_iterable(self._now))
 
     def hold(self) -> bool:
         """Whether it is still so. Every call asks, so what is the very same is told by the loops of C."""
-        if not all(map(is_, self._of_cells, _of(self._cells))):
-            return False
-        same = (
+        for (grad, array), cell in zip(self._of_cells, self._cells):
+            if cell.array is not array or cell.requires_grad is not grad:
+                return False
+        for read, was in self._alone:
+            if not _unchanged(was, read()):
+                return False
+        if (
             list(map(len, self._attributes)) == self._sizes
             and all(map(is_, self._names, chain.from_iterable(self._attributes)))
-            and all(map(is_, self._values, chain.from_iterable(map(dict.values, self._attributes))))
-        )
-        for read, was, alone in self._told:
-            if (alone or not same) and not _unchanged(was, read()):
-                return False
-        if not same:
-            self._look()
+            and all(map(is_, self._values, chain.from_iterable(self._now)))
+        ):
+            return True
+        if not all(_unchanged(was, read()) for read, was in self._told):
+            return False
+        self._look()
         return True
 
 
-def _of(cells: list[Cell]) -> list[Any]:
-    return [*map(attrgetter("requires_grad"), cells), *map(attrgetter("array"), cells)]
+_OF_CELL = attrgetter("requires_grad", "array")
 
 
 def _unchanged(was: list[Any], now: list[Any]) -> bool:
