@@ -62,6 +62,47 @@ def _apart(a: Any, b: Any) -> bool:
     return any(not any(k in q for k in p) for p, q in ranges)
 
 
+# --- before a pool ----------------------------------------------------------------------------------------------------
+
+
+def pooled_relus(graph: Graph, backend: Any) -> None:
+    """`relu`, then max pooling → max pooling, then `relu`, of fewer elements; its gradient likewise. Both orders give
+    the same numbers: the largest element stays the largest, and where it is not positive no gradient passes."""
+    for i in graph.named("relu"):
+        x = graph.first(i)
+        assert x is not None
+        in_a_chain = graph.nodes[x].at.op.batch == "pointwise" and graph.alone(x)
+        if backend.family == "cpu" or not in_a_chain:  # in the launch of a chain it costs nothing
+            _after_pool(graph, i)
+
+
+def _after_pool(graph: Graph, r: int) -> None:
+    pools = [k for k in graph.users[r] if graph.nodes[k].op == "max_pool_nd"]
+    if len(pools) != 1 or r in graph.wanted():
+        return
+    (p,) = pools
+    window = graph.nodes[p].attrs
+    if any(window["padding"]):  # a window of padding alone would have -inf
+        return
+    indices = [k for k in graph.users[p] if graph.nodes[k].op == "output"]
+    unpooled = [b for k in indices for b in graph.users[k]]
+    masked = [g for b in unpooled for g in graph.users[b]]
+    known = all(graph.nodes[b].op == "max_pool_nd_bwd" and graph.alone(b) for b in unpooled)
+    if not known or any(graph.nodes[g].op != "relu_bwd" or graph.inputs[g][1] != r for g in masked):
+        return
+    if len(graph.users[r]) != 1 + len(masked) or any(k in graph.wanted() for k in indices):
+        return
+    first = graph.op(p, "max_pool_nd", (graph.first(r),), **window)
+    last = graph.op(p, "relu", (first,))
+    graph.notes[last] = "relu, after max_pool_nd"
+    for b, g in zip(unpooled, masked, strict=True):
+        mask = graph.op(b, "relu_bwd", (graph.first(b), last))
+        graph.notes[mask] = "relu_bwd, before max_pool_nd_bwd"
+        spread = graph.op(b, "max_pool_nd_bwd", (mask, graph.output(first, 1)), **graph.nodes[b].attrs)
+        graph.replace(g, spread)
+    graph.replace(p, last)
+
+
 # --- what follows an affine map ---------------------------------------------------------------------------------------
 
 
@@ -219,6 +260,7 @@ def _constant(graph: Graph, i: int | None) -> Any:
 RULES: tuple[Callable[[Graph, Any], None], ...] = (
     constant_gathers,
     joined_slices,
+    pooled_relus,
     linear_endings,
     gradient_endings,
     fuse,

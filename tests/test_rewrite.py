@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -130,6 +131,72 @@ def test_16_bit_rounds_once_and_says_so():
     exact = X.astype("d") @ W.T.astype("d") + R
     assert np.abs(found - exact).max() <= np.abs(eager - exact).max() * 1.5
     assert "linear, add, rounded once" in compiled.explain()
+
+
+# --- before a pool ----------------------------------------------------------------------------------------------------
+
+
+EYE = 2 * np.eye(8, dtype=np.float32)
+
+
+def pooled(x, **window):
+    """(the loss, what is pooled, the gradient to x) of relu and max pooling."""
+    with gt.record() as tape:
+        leaf = gt.leaf(x)
+        y = gt.max_pool2d(gt.relu(gt.matmul(leaf, EYE)), **window)
+        loss = gt.sum(0.5 * gt.square(y) + y)
+    return loss, y, tape.backward(loss, wrt=[leaf])[leaf]
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+        {"kernel_size": 3, "stride": 1},
+        {"kernel_size": 2, "stride": 3, "dilation": 2},
+    ],
+)
+def test_relu_runs_after_a_max_pool_bit_for_bit(window, device):
+    x = normal(2, 3, 7, 8)
+    x[0, 0, 1, 2], x[0, 1], x[1, 2] = np.nan, 0.0, -np.abs(x[1, 2])  # a NaN, ties at the kink, nothing positive
+    x[1, 0] = np.float32(0.5)  # ties
+    step = functools.partial(pooled, **window)
+    with gt.device(device):
+        compiled = gt.compile(step)
+        for eager, found in zip(step(x), compiled(x), strict=True):
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(eager))
+    order = ops_of(compiled)
+    assert order[:2] == ["mm_nd", "max_pool_nd"] and order[-2:] == ["max_pool_nd_bwd", "mm_nd"]
+
+
+def test_relu_stays_in_a_chain_of_one_launch():
+    run = lambda x: gt.max_pool2d(gt.relu(gt.mul(x, 2.0)), 2)  # noqa: E731
+    with gt.device("emulated"):
+        assert ops_of(both(run, normal(2, 3, 6, 6))[0]) == ["fused", "max_pool_nd"]
+    assert ops_of(both(run, normal(2, 3, 6, 6))[0]) == ["mul", "max_pool_nd", "relu"]
+
+
+def test_relu_stays_before_a_pool_with_padding_and_where_it_is_read_elsewhere():
+    x = normal(2, 3, 7, 8)
+
+    def read(x):
+        y = gt.relu(gt.mul(x, 2.0))
+        return gt.max_pool2d(y, 2), gt.sum(y)
+
+    def indexed(x):
+        return gt.max_pool2d(gt.relu(gt.mul(x, 2.0)), 2, return_indices=True)
+
+    for f in (functools.partial(pooled, kernel_size=3, padding=1), read, indexed):
+        compiled = gt.compile(f)
+        for eager, found in zip(f(x), compiled(x), strict=True):
+            assert np.asarray(found).tobytes() == np.asarray(eager).tobytes()
+        order = ops_of(compiled)
+        assert order.index("relu") < order.index("max_pool_nd")
+
+
+# --- what follows a gradient ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", ["cpu", "emulated"])
