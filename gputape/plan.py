@@ -192,7 +192,8 @@ class Plan:
             tasks.append(parallel.Task(w, self._call(part.at, to, ins, work[w]), ins, [*to, *work[w]], in_cell))
         if adds:
             calls = [functools.partial(np.add, y, x, y) for x, y in adds]
-            tasks.append(parallel.Task(0, calls, [x for x, _ in adds], [y for _, y in adds]))
+            # By the last thread, as the first has what is not split.
+            tasks.append(parallel.Task(len(parts) - 1, calls, [x for x, _ in adds], [y for _, y in adds]))
         return tasks
 
     # --- replay

@@ -271,9 +271,10 @@ def test_a_step_on_several_threads_is_that_on_one(name, samples, split):
     assert three[0].threads == 3 and three[1][0] == pytest.approx(one[0], rel=1e-6)
 
 
-def test_threads_wait_for_each_other_far_less_than_once_for_each_op(split):
+def test_threads_wait_for_each_other_about_once_for_each_op(split):
+    """For sums over the batch, for what is not split, and where memory is used again; not for each call."""
     plan = twin("cnn", 8, 2, split)[0]
-    assert 0 < plan.steps.waits <= len(plan.ran)
+    assert 0 < plan.steps.waits < 1.5 * len(plan.ran) < len(plan.steps.calls) / 10
 
 
 def test_small_steps_unsplit_programs_and_eager_ops_keep_to_one(monkeypatch):
