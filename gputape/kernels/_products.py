@@ -56,7 +56,7 @@ class Plan:
     @classmethod
     @cache
     def of(cls, m: int, n: int, k: int, batch: int, kind: str) -> Plan:
-        tile = tiles.matmul(m, n, batch, kind)
+        tile = tiles.matmul(m, n, k, batch, kind)
         programs = tiles.cdiv(m, tile[0]) * tiles.cdiv(n, tile[1]) * batch
         return cls(tile, programs, *tiles.split_sums(programs, k, tile[2]))
 
@@ -64,10 +64,10 @@ class Plan:
 def partial_sums(dtype: str, m: int, n: int, k: int, batch: int = 1, row_sums: bool = False) -> list[Aval]:
     """The scratch of `multiply`: the sums of each split, where there are several."""
     splits = max((Plan.of(m, n, k, batch, kind).splits for d, kind in KINDS if d == dtype), default=1)
-    return [Aval((splits, _part(batch * m * n, m * row_sums)), "float32")] if splits > 1 else []
+    return [Aval((splits, part_size(batch * m * n, m * row_sums)), "float32")] if splits > 1 else []
 
 
-def _part(size: int, rows: int) -> int:
+def part_size(size: int, rows: int) -> int:
     """The elements from the sums of one split to those of the next: `size` of products, then `rows` of rows."""
     return tiles.cdiv(size + rows, tiles.ALIGNED) * tiles.ALIGNED
 
@@ -97,13 +97,9 @@ def multiply(
     """
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     batch = y.shape[:-2]
-    left, a_transposed, row_a, batch_a = _operand(rt, a, batch)
-    right, b_transposed, row_b, batch_b = _operand(rt, b, batch)
-    if max(row_a, row_b, n) > LONGEST_ROW:
-        raise BackendError(
-            f"{op}: rows of {max(row_a, row_b, n)} elements are longer than the kernel's {LONGEST_ROW} "
-            f"({a.shape} @ {b.shape}). Split the product."
-        )
+    left, a_transposed, row_a, batch_a = operand(rt, a, batch)
+    right, b_transposed, row_b, batch_b = operand(rt, b, batch)
+    check_rows(op, row_a, row_b, n)
     kind = kind_of(rt, str(y.dtype))
     plan = Plan.of(m, n, k, math.prod(batch), kind)
     ends = tuple(y if array is None else array for array in (bias, other, saved))
@@ -115,16 +111,41 @@ def multiply(
         code = _kernel(kind, a_transposed, b_transposed, plan.tile, ending, summed)
         launch(code, grid, (y, left, right, *ends, sums, m, n, k, 0, *places, has_bias, *numbers), rt.stream)
         return
-    part = _part(y.size, rows)
+    part = part_size(y.size, rows)
     parts = scratch[0].reshape(-1)
     arrays = (parts, left, right, *ends, parts[y.size :] if summed else parts)
     code = _kernel(kind, a_transposed, b_transposed, plan.tile, row_sums=summed)
     launch(code, grid, (*arrays, m, n, k, part, *places, 0, *numbers), rt.stream)
-    args = (y, parts, *ends, sums, np.int64(y.size), rows, part, n, plan.splits, has_bias, *numbers)
+    add_splits(rt, y, row_sums, parts, plan.splits, ending, ends, has_bias, numbers)
+
+
+def add_splits(
+    rt: Any,
+    y: Any,
+    row_sums: Any,
+    parts: Any,
+    splits: int,
+    ending: Ending = NOTHING,
+    ends: Sequence[Any] = (),
+    has_bias: int = 0,
+    numbers: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """y (…, N) and the sums of rows, if they are wanted, from those of each split, which lie one after the other."""
+    sums, rows = (y, 0) if row_sums is None else (row_sums, row_sums.size)
+    sizes = (np.int64(y.size), rows, part_size(y.size, rows), y.shape[-1], splits)
+    args = (y, parts, *(ends or (y, y, y)), sums, *sizes, has_bias, *numbers)
     launch(_sum_kernel(ending), (tiles.cdiv(y.size + rows, tiles.POINTWISE),), args, rt.stream)
 
 
-def _operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
+def check_rows(op: str, *rows: int) -> None:
+    """`BackendError` where rows are longer than the kernel's offsets reach."""
+    if max(rows) > LONGEST_ROW:
+        raise BackendError(
+            f"{op}: rows of {max(rows)} elements are longer than the kernel's {LONGEST_ROW}. Split the product."
+        )
+
+
+def operand(rt: Any, x: Any, batch: tuple[int, ...]) -> tuple[Any, bool, int, int]:
     """The array to read, whether its matrices are transposed in memory, its row stride and its batch stride."""
     count = math.prod(batch)
     if math.prod(x.shape[:-2]) not in (1, count):  # broadcast along some batch axes only
@@ -198,14 +219,15 @@ def _types(out: str, dtype: str) -> tuple[str, ...]:
 def _variants() -> list[Variant]:
     found = []
     for dtype, kind in KINDS:
-        for tile, a_transposed, b_transposed in product(tiles.MATMUL[kind], (False, True), (False, True)):
+        own = (*tiles.MATMUL[kind], *(tiles.SHALLOW.values() if kind == "16-bit" else ()))
+        for tile, a_transposed, b_transposed in product(own, (False, True), (False, True)):
             kernel = _kernel(kind, a_transposed, b_transposed, tile)
             found.append(Variant(kernel, _types(dtype, dtype)))
             if not a_transposed:  # odd sizes: what differs is how the second matrix is read
                 found.append(Variant(kernel, _types(dtype, dtype), False))
             if dtype != "float32":  # splits
                 found.append(Variant(kernel, _types("float32", dtype)))
-        for tile in tiles.MATMUL[kind]:  # the gradients of a weight and a bias
+        for tile in own:  # the gradients of a weight and a bias
             kernel = _kernel(kind, True, False, tile, row_sums=True)
             outs = {(dtype, True): 0, ("float32", True): 0, (dtype, False): 0}
             found += [Variant(kernel, _types(out, dtype), wide) for out, wide in outs]

@@ -45,16 +45,17 @@ def fits(size: int, block: int) -> bool:
     return cdiv(size, block) * block * 12 <= cdiv(size, 16) * 16 * 13
 
 
-def matmul(m: int, n: int, batch: int, kind: str) -> tuple[int, int, int, int, int]:
-    """(rows, columns, depth, warps, stages) of the output tile of `batch` matrix products.
+def matmul(m: int, n: int, k: int, batch: int, kind: str) -> tuple[int, int, int, int, int]:
+    """(rows, columns, depth, warps, stages) of the output tile of `batch` products (m, k) @ (k, n).
 
     A large tile loads less per product, a small one pads less and leaves work for more multiprocessors.
     """
+
     for tile in MATMUL[kind]:
         rows, columns = tile[:2]
         programs = cdiv(m, rows) * cdiv(n, columns) * batch
         if fits(m, rows) and fits(n, columns) and (rows < 128 or programs >= 96):
-            return tile
+            return SHALLOW.get(tile, tile) if k <= 16 else tile
     return MATMUL[kind][-1]
 
 
@@ -82,3 +83,4 @@ MATMUL = {
     "tf32": ((128, 128, 32, 8, 3), (64, 64, 32, 4, 3), (16, 16, 32, 4, 3)),
     "ieee": ((64, 64, 16, 8, 4), (32, 32, 16, 4, 2), (16, 16, 16, 4, 2)),
 }
+SHALLOW = {(64, 64, 32, 4, 4): (64, 64, 16, 4, 4)}  # for up to 16 products to sum up, as in the gradient of 10 classes
