@@ -113,8 +113,8 @@ def test_a_tile_that_is_skipped_leaves_nan(rt, mutant):
 
 def test_a_masked_load_without_other_gives_nan(rt, mutant, monkeypatch):
     module = mutant("triton/norm.py", "mask=inside, other=0.0", "mask=inside")
-    real = norm._kernel("layer_norm", 16, 64, 4)
-    monkeypatch.setattr(norm, "_kernel", lambda *a: replace(real, source=module))
+    real = norm._kernel("layer_norm", 16, 64, 4, WHOLE=True)
+    monkeypatch.setattr(norm, "_kernel", lambda *a, **k: replace(real, source=module))
     x, w = np.ones((3, 5), np.float32), np.ones(5, np.float32)
     y, mean, rstd = rt.empty((3, 5), np.float32), rt.empty((3,), np.float32), rt.empty((3,), np.float32)
     norm.layer_norm(rt, y, mean, rstd, x, w, w, normalized_shape=(5,), eps=1e-5)

@@ -30,7 +30,7 @@ def layer_norm(
 ) -> None:
     need_kernel("layer_norm", input)
     rows, cols = _extent(input, normalized_shape)
-    kernel = _kernel("layer_norm", *tiles.rows(cols))
+    kernel = _kernel("layer_norm", *tiles.rows(cols), WHOLE=_whole(cols))
     x, w, b = (rt.packed(a) if a is not None else y for a in (input, weight, bias))
     given = (int(weight is not None), int(bias is not None))
     launch(kernel, _grid(kernel, rows), (y, mean, rstd, x, w, b, rows, cols, float(eps), *given), rt.stream)
@@ -148,7 +148,8 @@ def _variants() -> list[Variant]:
         read = (x, x, x, stat, stat, x, *sizes)
         own = tiles.ROWS if wide else tiles.ROWS[:1]
         types = (x, stat, stat, x, x, x, *sizes, "float32", "int32", "int32")
-        found += [Variant(_kernel("layer_norm", *tile), types, wide) for tile in own]
+        found += [Variant(_kernel("layer_norm", *tile, WHOLE=True), types, wide) for tile in own]
+        found.append(Variant(_kernel("layer_norm", *own[-1], WHOLE=False), types, wide))
         for centred in (True, False):
             kernels = [_kernel("norm_bwd", *tile, CENTRED=centred) for tile in own]
             found += [Variant(kernel, (x, stat, stat, *read, *("int32",) * 4), wide) for kernel in kernels]

@@ -1,4 +1,5 @@
-"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks along them, BLOCK_COLS at a time.
+"""Device code of the row norms: a program holds BLOCK_ROWS rows and walks along them, BLOCK_COLS at a time, if it does
+not hold them whole.
 
 `norm_bwd` is for rows that fit into one block, the two kernels after it for longer ones. CENTRED says that the norm
 subtracts the mean (layer_norm) and adds a bias; without it (rms_norm) both are 0 in what follows, and pointers to what
@@ -8,6 +9,15 @@ n = (x - mean - shift) · rstd, dx = rstd · (g - mean(g) - n · mean(g · n)) +
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def _store_affine(y_at, y, weight_ptr, bias_ptr, col, cols, has_weight, has_bias, inside):
+    """Store y · weight + bias of these columns."""
+    weight = tl.load(weight_ptr + col, mask=(col < cols) & (has_weight != 0), other=1.0).to(tl.float32)
+    bias = tl.load(bias_ptr + col, mask=(col < cols) & (has_bias != 0), other=0.0).to(tl.float32)
+    y = y * weight[None, :] + bias[None, :]
+    tl.store(y_at, y.to(y_at.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -23,6 +33,7 @@ def layer_norm(
     eps,
     has_weight,
     has_bias,
+    WHOLE: tl.constexpr,  # a row fits into one block
     BLOCK_ROWS: tl.constexpr,
     BLOCK_COLS: tl.constexpr,
 ):
@@ -31,40 +42,40 @@ def layer_norm(
     row_inside = row < rows
     at = row[:, None].to(tl.int64) * cols + col[None, :]
 
+    inside = row_inside[:, None] & (col < cols)[None, :]
     per_col = 1.0 / cols
-    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
-    for start in range(0, cols, BLOCK_COLS):
-        inside = row_inside[:, None] & (col[None, :] < cols - start)
-        total += tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-    mean = tl.sum(total, axis=1) * per_col
-
     # The rounded mean of values far from 0 is off by much of their spread: `shift` is what it lacks.
-    total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
-    for start in range(0, cols, BLOCK_COLS):
-        inside = row_inside[:, None] & (col[None, :] < cols - start)
-        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        total += tl.where(inside, x - mean[:, None], 0.0)
-    shift = tl.sum(total, axis=1) * per_col
-
-    square = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
-    for start in range(0, cols, BLOCK_COLS):
-        inside = row_inside[:, None] & (col[None, :] < cols - start)
-        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        centred = tl.where(inside, x - mean[:, None] - shift[:, None], 0.0)
-        square += centred * centred
-    rstd = 1.0 / tl.sqrt(tl.sum(square, axis=1) * per_col + eps)
-
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if WHOLE:
+        mean = tl.sum(x, axis=1) * per_col
+        centred = tl.where(inside, x - mean[:, None], 0.0)
+        shift = tl.sum(centred, axis=1) * per_col
+        centred = tl.where(inside, centred - shift[:, None], 0.0)
+        rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, axis=1) * per_col + eps)
+        _store_affine(
+            y_ptr + at, centred * rstd[:, None], weight_ptr, bias_ptr, col, cols, has_weight, has_bias, inside
+        )
+    else:
+        mean = tl.sum(x, axis=1) / tl.minimum(cols, BLOCK_COLS)  # that of the first block, which the others go by
+        total = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+        square = tl.zeros((BLOCK_ROWS, BLOCK_COLS), dtype=tl.float32)
+        for start in range(0, cols, BLOCK_COLS):
+            inside = row_inside[:, None] & (col < cols - start)[None, :]
+            x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+            centred = tl.where(inside, x - mean[:, None], 0.0)
+            total += centred
+            square += centred * centred
+        shift = tl.sum(total, axis=1) * per_col
+        variance = tl.sum(square, axis=1) * per_col - shift * shift
+        rstd = 1.0 / tl.sqrt(tl.where(variance < 0, 0.0, variance) + eps)  # in this direction NaN stays NaN
+        for start in range(0, cols, BLOCK_COLS):
+            inside = row_inside[:, None] & (col < cols - start)[None, :]
+            x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
+            y = (x - mean[:, None] - shift[:, None]) * rstd[:, None]
+            at_col = start + col
+            _store_affine(y_ptr + at + start, y, weight_ptr, bias_ptr, at_col, cols, has_weight, has_bias, inside)
     tl.store(mean_ptr + row, mean + shift, mask=row_inside)
     tl.store(rstd_ptr + row, rstd, mask=row_inside)
-    for start in range(0, cols, BLOCK_COLS):
-        col_inside = col < cols - start
-        inside = row_inside[:, None] & col_inside[None, :]
-        x = tl.load(x_ptr + at + start, mask=inside, other=0.0).to(tl.float32)
-        y = (x - mean[:, None] - shift[:, None]) * rstd[:, None]
-        weight = tl.load(weight_ptr + start + col, mask=col_inside & (has_weight != 0), other=1.0).to(tl.float32)
-        bias = tl.load(bias_ptr + start + col, mask=col_inside & (has_bias != 0), other=0.0).to(tl.float32)
-        y = y * weight[None, :] + bias[None, :]
-        tl.store(y_ptr + at + start, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
