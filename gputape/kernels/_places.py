@@ -54,11 +54,14 @@ def axes(op: str, shape: Sequence[int], strides: Sequence[int]) -> tuple[np.int6
     return (*(np.int64(max(n, 1)) for n, _ in found[1:]), *(np.int64(s) for _, s in found))
 
 
-def positions(rt: Any, index: Any, shape: Ints, strides: Ints, step: int, size: int) -> Any:
-    """int64, flat: Σ position · stride + index · step for each index; -1 where it is out of [0, size)."""
-    place = rt.empty((index.size,), "int64")
+def positions(rt: Any, op: str, index: Any, shape: Ints, strides: Ints, step: int, size: int, reach: int) -> Any:
+    """Flat integers: Σ position · stride + index · step for each index, all below `reach`; -1 for an index out of
+    [0, size), which is noted for `op`."""
+    place = rt.empty((index.size,), "int32" if reach < 2**31 else "int64")
     args = (np.int64(index.size), *axes("index", shape, strides), np.int64(step), np.int64(size))
-    launch(PLACES, (cdiv(index.size, BLOCK),), (place, readable(rt, index), *args), rt.stream)
+    arrays, grid = (place, readable(rt, index)), (cdiv(index.size, BLOCK),)
+    look = lambda fault, number: launch(PLACES, grid, (*arrays, *args, fault, number), rt.stream)  # noqa: E731
+    rt.check_range(op, index, size, look=look)
     return place
 
 
@@ -89,7 +92,7 @@ PLACES = triton("index", "places", divisible=None, BLOCK=BLOCK)
 
 
 def _variants() -> list[Variant]:
-    found = [Variant(PLACES, ("*int64", "*int64", *("int64",) * 12))]
+    found = [Variant(PLACES, ("*int32", "*int64", *("int64",) * 12, "*int64", "int64"))]
     for wide, kind in product((True, False), BITS.values()):
         types = (f"*{kind}", f"*{kind}", "*int64", *("int32",) * 3, "int64", "*int64", "int64")
         found += [Variant(_select(shape), types, wide) for shape in SELECT_TILES]

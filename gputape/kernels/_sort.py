@@ -18,7 +18,7 @@ MERGE = triton("index", "merge_runs", divisible=None, BLOCK=MERGED)
 
 
 def argsort(rt: Any, keys: Any, into: Any = None) -> Any:
-    """The order (int64) that sorts a vector of int64; equal keys keep theirs. Written to `into`, if that is given."""
+    """The order (int64) that sorts a vector of int32 or int64; equal keys keep theirs. Written to `into` if given."""
     n = keys.size
     run = n if n <= LONGEST else RUN
     order = rt.empty((n,), np.int64) if into is None else into
@@ -35,7 +35,11 @@ def argsort(rt: Any, keys: Any, into: Any = None) -> Any:
     return order
 
 
-VARIANTS = (
-    Variant(ORDER, ("*int64", "*int64", "int32", "int32")),
-    Variant(MERGE, ("*int64", "*int64", "*int64", *("int32",) * 3)),
+VARIANTS = tuple(
+    found
+    for key in ("*int64", "*int32")
+    for found in (
+        Variant(ORDER, ("*int64", key, "int32", "int32")),
+        Variant(MERGE, ("*int64", "*int64", key, *("int32",) * 3)),
+    )
 )

@@ -32,7 +32,9 @@ def index_add(rt: Any, y: Any, input: Any, index: Any, source: Any, *, dim: int,
     n, cols = index.size, math.prod(input.shape[dim + 1 :])
     outer = y.size // (size * cols)
     plain = str(index.dtype) == "int64"  # one that is out of range is the number of no row
-    place = rt.packed(index) if plain else positions(rt, index, index.shape, (0,) * index.ndim, 1, size)
+    place = (
+        rt.packed(index) if plain else positions(rt, "index_add", index, index.shape, (0,) * index.ndim, 1, size, size)
+    )
     one = not any(input.strides)  # a single element that repeats: the zeros that gradients begin with
     x = rt.view(input, 0, (1,), (1,)) if one else rt.packed(input)
     sums = y if exact(kind) == kind else rt.empty(y.shape, exact(kind))
@@ -70,8 +72,10 @@ WRAP = [triton("index", "wrap_index", divisible=None, FIRST=first, BLOCK=BLOCK) 
 def _variants() -> list[Variant]:
     found = [Variant(kernel, ("*int64", "*int64", *("int64",) * 11)) for kernel in WRAP]
     for wide, kind in product((True, False), (*FLOATS, "int64")):
-        types = (*(f"*{kind}",) * 3, "*int64", "*int64", *("int32",) * 4, sum_type(kind), "int32", "*int64", "int64")
-        found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
+        for place in ("int64", "int32"):
+            ints = ("int32",) * 4
+            types = (*(f"*{kind}",) * 3, f"*{place}", "*int64", *ints, sum_type(kind), "int32", "*int64", "int64")
+            found += [Variant(kernel, types, wide) for kernel in SUM_ROWS.values()]
     return found
 
 

@@ -21,6 +21,12 @@ def _place(at, n1, n2, n3, n4, s0, s1, s2, s3, s4):
 
 
 @triton.jit
+def _note(outside, fault_ptr, number):
+    """Lower the fault if one of the indices is out of range."""
+    tl.atomic_min(fault_ptr, number, mask=tl.max(outside.to(tl.int32), axis=0) > 0)
+
+
+@triton.jit
 def index_select(
     y_ptr,  # out (outer, n, cols)
     x_ptr,  # in (outer, size, cols)
@@ -43,8 +49,7 @@ def index_select(
     i = tl.load(index_ptr + row, mask=row < n, other=0).to(tl.int64)
     inside = (row < n)[:, None] & (col < cols)[None, :]
     fine = (i >= 0) & (i < size)
-    wrong = tl.max(((row < n) & ~fine).to(tl.int32), axis=0)
-    tl.atomic_min(fault_ptr, number, mask=wrong > 0)
+    _note((row < n) & ~fine, fault_ptr, number)
     found = inside & fine[:, None]
     x = tl.load(x_ptr + (outer * size + i)[:, None] * cols + col[None, :], mask=found, other=0)
     y_at = (outer * n + row)[:, None] * cols + col[None, :]
@@ -69,19 +74,23 @@ def gather(
     step,  # stride of x along the one that is indexed
     size,
     blank,  # stands where an index is out of range
+    fault_ptr,  # in and out ()
+    number,
     BLOCK: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < total
     i = tl.load(index_ptr + at, mask=inside, other=0).to(tl.int64)
-    found = inside & (i >= 0) & (i < size)
+    fine = (i >= 0) & (i < size)
+    found = inside & fine
+    _note(inside & ~fine, fault_ptr, number)
     x = tl.load(x_ptr + _place(at, n1, n2, n3, n4, s0, s1, s2, s3, s4) + i * step, mask=found, other=0)
     tl.store(y_ptr + at, tl.where(found, x, blank.to(x.dtype)), mask=inside)
 
 
 @triton.jit
 def places(
-    y_ptr,  # out (total) int64: where each index points in a flat array; -1 for one that is out of range
+    y_ptr,  # out (total) integers: where each index points in a flat array; -1 for one that is out of range
     index_ptr,  # in (total), of shape (…, n1, n2, n3, n4)
     total,  # 64-bit, like all that follows
     n1,
@@ -95,13 +104,17 @@ def places(
     s4,
     step,
     size,
+    fault_ptr,  # in and out ()
+    number,
     BLOCK: tl.constexpr,
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < total
     i = tl.load(index_ptr + at, mask=inside, other=0).to(tl.int64)
+    fine = (i >= 0) & (i < size)
+    _note(inside & ~fine, fault_ptr, number)
     place = _place(at, n1, n2, n3, n4, s0, s1, s2, s3, s4) + i * step
-    tl.store(y_ptr + at, tl.where((i >= 0) & (i < size), place, -1), mask=inside)
+    tl.store(y_ptr + at, tl.where(fine, place, -1).to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -124,7 +137,7 @@ def index_add(
     y_ptr,  # out (outer, size, cols)
     x_ptr,  # in (outer, size, cols), or a single element if x_step is 0
     source_ptr,  # in (outer, n, cols)
-    place_ptr,  # in (n) int64: the row of y that each row of source goes to; what is no row is left out
+    place_ptr,  # in (n) integers: the row of y that each row of source goes to; what is no row is left out
     order_ptr,  # in (n) int64: sorts them
     n,
     size,
@@ -167,7 +180,7 @@ def index_add(
 def scatter_add(
     y_ptr,  # in and out (flat): what the sums are added to
     source_ptr,  # in (n)
-    place_ptr,  # in (n) int64: where each goes; negative ones go nowhere
+    place_ptr,  # in (n) integers: where each goes; negative ones go nowhere
     order_ptr,  # in (n) int64: sorts them
     n,  # 64-bit
     zero,  # float, or 64-bit integer: what sums are made in
@@ -197,7 +210,7 @@ def scatter_add(
 def put(
     y_ptr,  # in and out (flat)
     source_ptr,  # in (n)
-    place_ptr,  # in (n) int64: where each goes; negative ones go nowhere
+    place_ptr,  # in (n) integers: where each goes; negative ones go nowhere
     order_ptr,  # in (n) int64: sorts them, equal ones in their order
     n,  # 64-bit
     BLOCK: tl.constexpr,
@@ -268,8 +281,7 @@ def check_range(
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     i = tl.load(index_ptr + at, mask=at < n, other=0).to(tl.int64)
     outside = (at < n) & ((i < low) | (i >= size)) & (i != ignore)
-    found = tl.max(outside.to(tl.int32), axis=0)
-    tl.atomic_min(fault_ptr, number, mask=found > 0)
+    _note(outside, fault_ptr, number)
 
 
 @triton.jit
