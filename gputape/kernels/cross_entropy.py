@@ -32,10 +32,15 @@ from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, trit
 from .tiles import POINTWISE, cdiv
 
 ONE_PROGRAM = 16384  # losses that one program adds up
+FEW_ROWS, FEW_CLASSES = 256, 16  # that one program works on from the start: four tiles
 
 
-def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int) -> Any:
-    """The labels, contiguous and int64. Emulated, those out of range are named as on the CPU."""
+def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int, look: Any = None) -> Any:
+    """The labels, contiguous and int64. Emulated, those out of range are named as on the CPU.
+
+    Args:
+        look: `(labels, fault, number)`, launches the op's kernel, which looks at them; else another does.
+    """
     need_kernel(op, target, INTS)
     if rt.stream.machine == "emulated":
         wrong = ((target < 0) | (target >= classes)) & (target != ignore_index)
@@ -46,8 +51,10 @@ def _labels(rt: Any, op: str, target: Any, ignore_index: int, classes: int) -> A
                 f"{op}: {at} is {int(target[where])}, but there are {classes} classes. "
                 f"Use labels from 0 to {classes - 1}, or ignore_index."
             )
-    rt.check_range(op, target, classes, ignore=ignore_index)
-    return readable(rt, target)
+    labels = readable(rt, target)
+    own = None if look is None else lambda fault, number: look(labels, fault, number)
+    rt.check_range(op, target, classes, ignore=ignore_index, look=own)
+    return labels
 
 
 # --- one element per row ----------------------------------------------------------------------------------------------
@@ -95,8 +102,16 @@ def _total_steps(rows: int, reduction: str) -> tuple[Step, ...]:
     return steps((2, rows), (1,))[:-1] if rows > ONE_PROGRAM else ()
 
 
+def _few(input: Any, target: Any, reduction: str) -> bool:
+    """Whether one program does all."""
+    _, n, inner = around(input.shape, 1)
+    return reduction != "none" and inner == 1 and n <= FEW_CLASSES and target.size <= FEW_ROWS
+
+
 def _loss_buffers(input: Aval, target: Aval, *, reduction: str, **attrs: Any) -> list[Aval]:
     rows = target.size
+    if _few(input, target, reduction):
+        return []
     found = _total_steps(rows, reduction)
     if reduction == "none":
         return [Aval((rows,), "float32"), *between(found, "float32")]
@@ -116,22 +131,32 @@ def cross_entropy_labels(
     ignore_index: int,
     reduction: str,
     label_smoothing: float,
-    scratch: list[Any],
+    scratch: Any = (),
 ) -> None:
     need_kernel("cross_entropy", input)
     outer, n, inner = around(input.shape, 1)
-    labels = _labels(rt, "cross_entropy", target, ignore_index, n)
-    rows, (table, *parts) = outer * inner, scratch
-    per_row = reduction == "none"
-    loss, valid = (peak, table) if per_row else (table[0], table[1])  # peak stands for no table
-    chosen = walk(n, inner)
-    grid = (cdiv(rows, chosen[2][0]),)
-    arrays = (y, loss, valid, peak, logsum, rt.packed(input), labels)
-    sizes = (rows, np.int64(n), inner, n, np.int64(ignore_index), int(per_row), float(label_smoothing))
-    launch(_forward(*chosen), grid, (*arrays, *sizes), rt.stream)
+    rows, per_row, x = outer * inner, reduction == "none", rt.packed(input)
+    few, options = _few(input, target, reduction), (np.int64(ignore_index), float(label_smoothing))
+
+    def launch_few(labels: Any, fault: Any, number: np.int64) -> None:
+        arrays = (y, count, peak, logsum, x, labels, fault)
+        launch(FEW, (1,), (*arrays, rows, n, options[0], int(reduction == "mean"), options[1], number), rt.stream)
+
+    def launch_rows(labels: Any, fault: Any, number: np.int64) -> None:
+        chosen = walk(n, inner)
+        table = scratch[0]
+        loss, valid = (peak, table) if per_row else (table[0], table[1])  # peak stands for no table
+        arrays = (y, loss, valid, peak, logsum, x, labels, fault)
+        sizes = (rows, np.int64(n), inner, n, options[0], int(per_row), options[1], number)
+        launch(_forward(*chosen), (cdiv(rows, chosen[2][0]),), (*arrays, *sizes), rt.stream)
+
+    _labels(rt, "cross_entropy", target, ignore_index, n, launch_few if few else launch_rows)
+    if few:
+        return
+    table, *parts = scratch
     found = _total_steps(rows, reduction)
     if per_row:
-        add_up(rt, count, valid, found, parts)
+        add_up(rt, count, table, found, parts)
         return
     if found:
         add_up(rt, parts[-1], table, found, parts[:-1])
@@ -169,6 +194,7 @@ def _forward(whole: bool, last: bool, tile: Tile) -> Kernel:
     return step_kernel("cross_entropy", "cross_entropy", last, tile, WHOLE=whole)
 
 
+FEW = triton("cross_entropy", "cross_entropy_few", divisible=None, BLOCK_OUT=64, BLOCK_RED=FEW_CLASSES)
 TOTAL = triton("cross_entropy", "cross_entropy_total", divisible=("n",), warps=8, BLOCK=2048)
 
 
@@ -181,11 +207,13 @@ def _variants() -> list[Variant]:
     found, stat, label = [], "*float32", "*int64"
     for dtype in FLOATS:
         x, sizes = f"*{dtype}", ("int32", "int64", "int32", "int32")
-        types = (x, stat, stat, stat, stat, x, label, *STEP_TYPES, "int64", "int32", "float32")
+        types = (x, stat, stat, stat, stat, x, label, label, *STEP_TYPES, "int64", "int32", "float32", "int64")
         found += walk_variants(_forward, types)
         gradient = (x, x, x, label, stat, stat, stat, *sizes, "int64", "int32", "int32", "float32")
         found += variants(_backward, gradient)
         found += variants(_put, (x, x, label, *sizes, "int64"))
+        few = (x, stat, stat, stat, x, label, label, "int32", "int32", "int64", "int32", "float32", "int64")
+        found.append(Variant(FEW, few))
         found.append(Variant(PICK, (x, x, label, "int32", "int64", "int32", "int64")))
         for wide in (True, False):
             found.append(Variant(TOTAL, (x, stat, stat, stat, "int32", "int32"), wide))

@@ -253,6 +253,7 @@ register(
     ),
     perf=tuple(Perf(t(n, c), t(n, dtype="int64", fill="ints", low=0, high=c), name_=name) for name, n, c in _LOGITS),
     public=False,
+    exempt={"cross_entropy_few": "rows of few classes begin at any element"},
 )
 
 

@@ -21,6 +21,8 @@ EDGES = {
         *(Sample(t(*shape), _labels(classes, *rows)) for shape, classes, rows in _ALL),
         *(Sample(t(*shape), _labels(c, *rows), reduction="none", label_smoothing=0.1) for shape, c, rows in _ALL[::2]),
         *(Sample(t(*shape), _labels(c, *rows), ignore_index=1, label_smoothing=1.0) for shape, c, rows in _ALL[1::2]),
+        *(Sample(t(n, c), _labels(c, n), ignore_index=1) for n, c in ((63, 10), (65, 16), (64, 17), (256, 3))),
+        Sample(t(130, 10), _labels(10, 130), reduction="sum", label_smoothing=0.1),
         Sample(t(1, 2, 16500), _SOME_IGNORED, grad_=False, why_="losses of groups are added up"),
         Sample(t(4, 3), t(4, dtype="int64", fill=-100), grad_=False, why_="the mean of nothing is NaN"),
         Sample(t(0, 3), _labels(3, 0), reduction="sum"),

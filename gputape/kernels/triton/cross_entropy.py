@@ -12,34 +12,28 @@ import gputape.kernels.triton.softmax as softmax
 
 
 @triton.jit
-def cross_entropy(
-    y_ptr,  # out (outputs) float: the losses if `per_row`, else unused
-    loss_ptr,  # out (outputs) float32: the losses unless `per_row`
-    valid_ptr,  # out (outputs) float32: 1, or 0 where the label is ignored
-    peak_ptr,  # out (outputs) float32: largest element of the row
-    logsum_ptr,  # out (outputs) float32: log Σ exp(x - peak)
-    x_ptr,  # in (outer, n, inner) float
-    label_ptr,  # in (outputs) int64
+def _losses(
+    x_ptr,
+    label_ptr,
+    fault_ptr,
+    out,  # the rows of a tile
     outputs,
     n,
     inner,
-    group,  # n
+    group,
     ignore_index,
-    per_row,
     smoothing,
+    number,
     WHOLE: tl.constexpr,
     LAST: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
     BLOCK_RED: tl.constexpr,
 ):
-    """loss = logsum - (1 - smoothing) · (x[label] - peak) - smoothing · mean(x - peak), without the probabilities."""
-    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    """(losses, whether labels are not ignored, peaks, logarithms of sums) of rows; arguments as of `cross_entropy`."""
     element = tl.arange(0, BLOCK_RED)
     out_inside = out < outputs
     row = reduce.row_start(out, n, inner, LAST)
     at = row[:, None] + reduce.along(element, inner, LAST)[None, :]
-    step = reduce.block_step(inner, BLOCK_RED)
-    even = tl.zeros((BLOCK_OUT,), dtype=tl.float32)
+    even = tl.zeros(out.shape, dtype=tl.float32)
     if WHOLE:
         inside = out_inside[:, None] & (element < n)[None, :]
         x = tl.load(x_ptr + at, mask=inside, other=float("-inf")).to(tl.float32)
@@ -49,8 +43,9 @@ def cross_entropy(
             even = tl.sum(tl.where(inside, x - peak[:, None], 0.0), axis=1)
     else:
         walk = x_ptr
-        peak = tl.full((BLOCK_OUT,), float("-inf"), dtype=tl.float32)
-        total = tl.zeros((BLOCK_OUT,), dtype=tl.float32)
+        step = reduce.block_step(inner, BLOCK_RED)
+        peak = tl.full(out.shape, float("-inf"), dtype=tl.float32)
+        total = tl.zeros(out.shape, dtype=tl.float32)
         for start in range(0, group, BLOCK_RED):
             inside = out_inside[:, None] & (element < n - start)[None, :]
             x = tl.load(walk + at, mask=inside, other=float("-inf")).to(tl.float32)
@@ -69,17 +64,89 @@ def cross_entropy(
     label = tl.load(label_ptr + out, mask=out_inside, other=0)
     valid = label != ignore_index
     known = (label >= 0) & (label < n)
+    wrong = tl.max((out_inside & valid & ~known).to(tl.int32), axis=0)
+    tl.atomic_min(fault_ptr, number, mask=wrong > 0)
     labelled = tl.load(x_ptr + row + label * inner, mask=out_inside & valid & known, other=0.0).to(tl.float32)
     loss = logsum - (1.0 - smoothing) * (labelled - peak)
     if smoothing > 0:
         loss -= smoothing * even / n.to(tl.float32)
     loss = tl.where(known, loss, float("nan"))
-    loss = tl.where(valid, loss, 0.0)
+    return tl.where(valid, loss, 0.0), valid, peak, logsum
+
+
+@triton.jit
+def cross_entropy(
+    y_ptr,  # out (outputs) float: the losses if `per_row`, else unused
+    loss_ptr,  # out (outputs) float32: the losses unless `per_row`
+    valid_ptr,  # out (outputs) float32: 1, or 0 where the label is ignored
+    peak_ptr,  # out (outputs) float32: largest element of the row
+    logsum_ptr,  # out (outputs) float32: log Σ exp(x - peak)
+    x_ptr,  # in (outer, n, inner) float
+    label_ptr,  # in (outputs) int64
+    fault_ptr,  # in and out (): lowered to `number`, which is negative, by a label out of range
+    outputs,
+    n,
+    inner,
+    group,  # n
+    ignore_index,
+    per_row,
+    smoothing,
+    number,  # 64-bit
+    WHOLE: tl.constexpr,
+    LAST: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_RED: tl.constexpr,
+):
+    """loss = logsum - (1 - smoothing) · (x[label] - peak) - smoothing · mean(x - peak), without the probabilities."""
+    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    loss, valid, peak, logsum = _losses(
+        x_ptr, label_ptr, fault_ptr, out, outputs, n, inner, group, ignore_index, smoothing, number, WHOLE, LAST,
+        BLOCK_RED,
+    )  # fmt: skip
+    out_inside = out < outputs
     tl.store(y_ptr + out, loss.to(y_ptr.dtype.element_ty), mask=out_inside & (per_row != 0))
     tl.store(loss_ptr + out, loss, mask=out_inside & (per_row == 0))
     tl.store(valid_ptr + out, tl.where(valid, 1.0, 0.0), mask=out_inside)
     tl.store(peak_ptr + out, peak, mask=out_inside)
     tl.store(logsum_ptr + out, logsum, mask=out_inside)
+
+
+@triton.jit
+def cross_entropy_few(
+    y_ptr,  # out () float: Σ loss, with `mean` / count
+    count_ptr,  # out () float32: how many labels are not ignored
+    peak_ptr,  # this and what follows as in cross_entropy
+    logsum_ptr,
+    x_ptr,
+    label_ptr,
+    fault_ptr,
+    outputs,
+    n,
+    ignore_index,
+    mean,
+    smoothing,
+    number,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_RED: tl.constexpr,
+):
+    """Losses and their sum by one program: of few rows of up to BLOCK_RED neighbouring elements."""
+    losses = tl.zeros((BLOCK_OUT,), dtype=tl.float32)
+    counts = tl.zeros((BLOCK_OUT,), dtype=tl.float32)
+    for start in range(0, outputs, BLOCK_OUT):
+        out = start + tl.arange(0, BLOCK_OUT)
+        loss, valid, peak, logsum = _losses(
+            x_ptr, label_ptr, fault_ptr, out, outputs, n, 1, n, ignore_index, smoothing, number, True, True, BLOCK_RED
+        )
+        out_inside = out < outputs
+        losses += tl.where(out_inside, loss, 0.0)
+        counts += tl.where(out_inside & valid, 1.0, 0.0)
+        tl.store(peak_ptr + out, peak, mask=out_inside)
+        tl.store(logsum_ptr + out, logsum, mask=out_inside)
+    count = tl.sum(counts, axis=0)
+    y = tl.sum(losses, axis=0)
+    y = tl.where(mean != 0, y / count, y)
+    tl.store(count_ptr, count)
+    tl.store(y_ptr, y.to(y_ptr.dtype.element_ty))
 
 
 @triton.jit
