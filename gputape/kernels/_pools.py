@@ -32,7 +32,7 @@ def over_three_axes(op: str, inner: Ints, outer: Ints, *window: Ints, padding: I
 def each(rt: Any, kernel: Kernel, arrays: tuple[Any, ...], *rest: Any) -> None:
     """Run `kernel(*arrays, total, *rest)`, one thread per element of the first of the arrays, the result."""
     total = arrays[0].size
-    launch(kernel, (cdiv(total, THREADS),), (*arrays, np.int64(total), *rest), rt.stream)
+    launch(kernel, (cdiv(total, kernel.threads),), (*arrays, np.int64(total), *rest), rt.stream)
 
 
 @cache

@@ -11,6 +11,7 @@ from ..errors import BackendError
 from ._pools import ELEMENT, THREADS, Ints, each
 from .launch import FLOATS, Kernel, Variant, covering, cuda, need_kernel
 
+ROWS = 512  # threads of a program: neighbouring rows of the result are made of the same rows
 MODES = ("nearest", "nearest-exact", "linear", "cubic", "area")  # as numbered in the device code
 
 
@@ -56,7 +57,8 @@ def _step(size: int, out: int, scale: float | None, align_corners: bool) -> floa
 
 @cache
 def _kernel(name: str, dtype: str, mode: str) -> Kernel:
-    return cuda("interpolate", name, warps=THREADS // 32, ELEMENT=ELEMENT[dtype], MODE=MODES.index(mode))
+    threads = THREADS if name == "resample_bwd" else ROWS
+    return cuda("interpolate", name, warps=threads // 32, ELEMENT=ELEMENT[dtype], MODE=MODES.index(mode))
 
 
 VARIANTS = covering(
