@@ -45,20 +45,8 @@ LISTED = 10**9  # FLOPs up to which an op without a bar is counted
 
 # What misses its bar: op, how the case begins, types, cause. Strict: no row that holds may be among them.
 OPEN = (
-    ("layer_norm", "large", DTYPES, "mean, shift, variance and result each read the row"),
     ("batch_norm_train", "", DTYPES, "the statistics are known only when all of x has been read"),
-    (
-        "cross_entropy_labels",
-        "mlp, cnn",
-        DTYPES,
-        "labels are checked, and losses added up, by launches of their own",
-    ),
-    ("scatter_add", "", ("bfloat16",), "places and their order have 8 bytes each, the elements 2"),
-    ("sort: gather", "", DTYPES, "indices are checked by a launch of its own, which reads them once more"),
     ("ctc", "", DTYPES, "each step reads what the one before wrote: from the cache, but counted"),
-    ("interpolate: resample_nd", "resized", DTYPES, "programs side by side read the same rows, beyond the cache"),
-    ("linear_bwd", "mlp last", ("bfloat16",), "10 outputs are multiplied as 32"),
-    ("linear_bwd", "cnn last", ("bfloat16",), "10 outputs are multiplied as 32"),
 )
 
 

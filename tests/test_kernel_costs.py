@@ -106,6 +106,14 @@ def test_a_strided_read_costs_whole_sectors():
     assert cost.bytes == 4096 * 32 + 4096 * 4
 
 
+def test_of_a_strided_array_only_its_own_sectors_count_however_many_programs_read_them():
+    rt = counting.Counting()
+    wide = rt.empty((64, 3, 64), np.float32)
+    (packed,) = costs("mm_nd", (256, 64), (64, 64))
+    (cost,) = costs("mm_nd", (256, 64), wide[:, 1])
+    assert cost.programs > 1 and cost.bytes == packed.bytes
+
+
 def test_products_count_the_lanes_beyond_the_edge():
     (cost,) = costs("mm_nd", (17, 20), (20, 33))
     assert cost.flops == 2 * 32 * 48 * 32
@@ -128,7 +136,7 @@ def test_what_a_program_reads_twice_counts_twice_if_its_cache_is_too_small(monke
     (wide,) = costs("layer_norm", (64, 8192), 8192)
     row = 64 * 8192 * 4
     assert once.bytes == 2 * row and wide.bytes == pytest.approx(2 * row, rel=0.01)
-    assert kept.bytes == pytest.approx(5 * row, rel=0.01)  # mean, shift, variance and result each read the row
+    assert kept.bytes == pytest.approx(3.5 * row, rel=0.01)  # half of it, the moments and the result read the row
 
 
 POOL = dict(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1), ceil_mode=False)
@@ -185,7 +193,6 @@ def test_the_compiled_gpt_step_takes_at_most_120_launches(gpt):
     assert plan.totals()["bytes"] < 0.65 * plan.totals(rewritten=False)["bytes"]
 
 
-@pytest.mark.xfail(strict=True, reason="1.37: partial sums of split products, and attention's gradient reads twice")
 def test_the_compiled_gpt_step_moves_at_most_1_3_times_what_its_ops_must(gpt):
     plan, costs = gpt
     assert sum(c.bytes for c in costs) <= 1.3 * plan.totals()["bytes"]

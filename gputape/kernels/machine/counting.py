@@ -5,15 +5,15 @@ Traffic is counted in sectors of 32 bytes, the least that DRAM gives. Per launch
 - A program counts each sector once, however often it touches it, as long as all its sectors fit in `L1`, its share of
   the cache of a multiprocessor; beyond that each load and store instruction counts its own.
 - A sector that several programs touch counts once if the array fits in `L2`, else once for each of them. (The sum over
-  the programs is bounded by the size of the array: no more than that can be distinct.)
+  the programs is bounded by the sectors of the array: no more than those can be distinct.)
 - What one launch leaves in a cache is not there for the next.
 
 FLOPs are 2·M·N·K of each `tl.dot`, lanes beyond the edge included: the hardware multiplies them too.
 
 Of a large grid only some programs run: the first, the last and one in the middle, which stand for all if they cost the
-same; else `SAMPLE` more, each as far from the one before, so that every kind of a pattern that repeats itself through
-the grid is met in its share. What is not run leaves zeros. A launch of up to `WHOLE` programs whose result is of int64
-runs whole: that may be an order, which later launches go by.
+same. Else up to `WHOLE` programs all run, and of more `SAMPLE` others, each as far from the one before, so that every
+kind of a pattern that repeats itself through the grid is met in its share. What is not run leaves zeros. A launch of up
+to `WHOLE` programs whose result is of int64 runs whole: that may be an order, which later launches go by.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHIFT = 5
 SECTOR = 1 << SHIFT
 L1 = 16 << 10  # bytes: 128 to 256 KB on a multiprocessor, shared by the 8 or more programs that run on it
 L2 = 4 << 20  # bytes: no more on the smallest supported GPUs; 40 to 120 MB on the largest
-SAMPLE, WHOLE = 12, 64  # programs
+SAMPLE, WHOLE = 12, 128  # programs
 GOLDEN = (5**0.5 - 1) / 2  # steps of that share of a grid come nowhere near to where they began
 
 
@@ -102,6 +102,8 @@ def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], strea
         first, middle, last = costs((0, n // 2, n - 1))
         if (first == middle).all() and (middle == last).all():
             total = n * first
+        elif n <= WHOLE:
+            total = first + middle + last + np.sum(costs({*range(1, n - 1)} - {n // 2}), axis=0)
         else:
             step = next(s for s in range(int(n * GOLDEN), n) if math.gcd(s, n) == 1)
             inner = [k * step % n for k in range(1, SAMPLE + 2) if k * step % n != n - 1][:SAMPLE]
@@ -142,8 +144,7 @@ class Traffic:
         """DRAM traffic of the launch, given the sectors loaded from each array and those stored to each."""
         moved = 0
         for p, n in zip(self.pointers * 2, counts, strict=True):
-            extent = sectors(p.high - p.low)
-            moved += min(n, extent) if extent * SECTOR <= L2 else n
+            moved += min(n, _own_sectors(p)) if sectors(p.high - p.low) * SECTOR <= L2 else n
         return moved * SECTOR
 
     # --- what the interpreter tells
@@ -202,6 +203,17 @@ class Traffic:
         p = self.pointers[k]
         offset = (addresses - np.uint64(self.virtual(p.array))).view(np.int64) - p.low
         return offset // itemsize
+
+
+def _own_sectors(p: Pointer) -> int:
+    """How many sectors the elements of an array lie in: of a strided one, fewer than from its first to its last."""
+    x = p.array
+    if x.flags.c_contiguous:
+        return sectors(p.high - p.low)
+    at = np.zeros((), np.int64)
+    for n, s in zip(x.shape, x.strides, strict=True):
+        at = at[..., None] + (np.arange(n) * s if s else np.zeros(1, np.int64))
+    return len(np.unique((at + p.address % SECTOR) >> SHIFT))
 
 
 def _flat(p: Pointer) -> np.ndarray:
