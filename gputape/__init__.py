@@ -17,7 +17,6 @@ from .gradcheck import check_grads
 from .jacobian import hessian, jacobian
 from .node import Node
 from .numerics import matmul_precision, precision
-from .parallel import get_num_threads, set_num_threads
 from .random import (
     Generator,
     bernoulli,
@@ -38,6 +37,7 @@ from .registry import register
 from .remat import checkpoint
 from .tape import Tape
 from .tapem import Err, Ok, TapeM, do
+from .threads import get_num_threads, set_num_threads
 from .transforms import grad, hvp, jvp, value_and_grad, vjp
 from .variable import Cell, Var
 

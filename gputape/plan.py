@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from . import backend as _backend
-from . import flat, parallel
+from . import flat
 from .arrays import Quiet, memory_of, overlap, owner_of
 from .aval import Aval
 from .errors import CompileError
 from .graph import Graph
 from .node import Node
+from .parts import SUM, Part, cut, divided
 from .placement import ALIGNMENT, Placement, Program, aligned
 from .predict import Prediction, bytes_of, flops_of, predict
 from .premises import Premises
 from .registry import At
 from .rewrite import rewrite
+from .threads import Task, Threads, get_num_threads
 from .trace import Trace
 from .variable import Cell
 
@@ -56,10 +58,10 @@ class Plan:
         self.cells, self.arguments = graph.cells, graph.arguments
         self.effects, self.results = graph.effects, graph.results
         self.threads = 1
-        self.parts: dict[int, list[parallel.Part]] = {}
+        self.parts: dict[int, list[Part]] = {}
         if rewrites and self.backend.family == "cpu":
             runs = {i: node for i, node in graph.nodes.items() if _runs(node)}
-            self.threads, self.parts = parallel.divided(runs, parallel.get_num_threads())
+            self.threads, self.parts = divided(runs, get_num_threads())
         self._bind()
 
     # --- memory
@@ -73,7 +75,7 @@ class Plan:
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         steps: list[tuple[Node, list[Callable[[], Any]]]] = []  # what runs, and its calls
-        tasks: list[parallel.Task] = []
+        tasks: list[Task] = []
         for i, node in enumerate(record):
             inputs = [None if j is None else values[j][0] for j in node.inputs]
             if not node.inputs:
@@ -96,7 +98,7 @@ class Plan:
                 tasks += made
                 steps.append((node, [call for task in made for call in task.calls]))
         self.ran, self.sizes = [node for node, _ in steps], [len(calls) for _, calls in steps]
-        self.steps = self.backend.steps(steps) if self.threads == 1 else parallel.Threads(tasks)
+        self.steps = self.backend.steps(steps) if self.threads == 1 else Threads(tasks)
         home = program.home
         self._arguments_in = [None if i is None else values[i][0] for i in self.arguments]
         self._effects_out = [
@@ -111,7 +113,7 @@ class Plan:
         """Kernel launches of one replay; 0 on the CPU."""
         return sum(self.steps.launches or ())
 
-    def _program(self, graph: Graph, parts: dict[int, list[parallel.Part]]) -> Program:
+    def _program(self, graph: Graph, parts: dict[int, list[Part]]) -> Program:
         nodes = graph.nodes
         kept = [i for i in graph.results if i is not None]
         scratch = {i: self._scratch(n.at, parts.get(i, ())) for i, n in nodes.items() if _runs(n)}
@@ -122,12 +124,12 @@ class Plan:
         """Size of the one buffer that holds the intermediate values."""
         return self.placement.size
 
-    def _scratch(self, at: At, parts: Sequence[parallel.Part]) -> Sequence[Aval]:
+    def _scratch(self, at: At, parts: Sequence[Part]) -> Sequence[Aval]:
         """The work buffers of an op; in parts, those of each, and behind them the sums of each part but the first."""
         body = self.backend.body(at)
         if not parts:
             return _backend._scratch(body, at)
-        sums = [a for a, cut in zip(at.outs, parts[0].outs, strict=True) if a is not None and cut == parallel.SUM]
+        sums = [a for a, where in zip(at.outs, parts[0].outs, strict=True) if a is not None and where == SUM]
         return [a for part in parts for a in _backend._scratch(body, part.at)] + sums * (len(parts) - 1)
 
     def _output(self, i: int, k: int, a: Aval | None) -> Any:
@@ -174,26 +176,26 @@ class Plan:
         )
         return [functools.partial(body, self.backend.xp, *outs, *inputs, **options)] if found is None else found
 
-    def _tasks(self, i: int, node: Node, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> list[parallel.Task]:
+    def _tasks(self, i: int, node: Node, outs: list[Any], inputs: list[Any], scratch: list[Any]) -> list[Task]:
         """What the threads do for a node: its calls, or those of its parts and the additions of their sums."""
         parts, in_cell = self.parts.get(i), any((i, k) in self.placement.in_cell for k in range(len(outs)))
         if parts is None:
-            return [parallel.Task(0, self._call(node.at, outs, inputs, scratch), inputs, [*outs, *scratch], in_cell)]
+            return [Task(0, self._call(node.at, outs, inputs, scratch), inputs, [*outs, *scratch], in_cell)]
         tasks, rest, adds = [], iter(scratch), []
         body = self.backend.body(node.at)
         work = [[next(rest) for _ in _backend._scratch(body, part.at)] for part in parts]
         for w, part in enumerate(parts):
-            to = [parallel.cut(y, where) for y, where in zip(outs, part.outs, strict=True)]
+            to = [cut(y, where) for y, where in zip(outs, part.outs, strict=True)]
             for k, (y, where) in enumerate(zip(outs, part.outs, strict=True)):
-                if w and y is not None and where == parallel.SUM:
+                if w and y is not None and where == SUM:
                     to[k] = next(rest)
                     adds.append((to[k], y))
-            ins = [parallel.cut(x, where) for x, where in zip(inputs, part.ins, strict=True)]
-            tasks.append(parallel.Task(w, self._call(part.at, to, ins, work[w]), ins, [*to, *work[w]], in_cell))
+            ins = [cut(x, where) for x, where in zip(inputs, part.ins, strict=True)]
+            tasks.append(Task(w, self._call(part.at, to, ins, work[w]), ins, [*to, *work[w]], in_cell))
         if adds:
             calls = [functools.partial(np.add, y, x, y) for x, y in adds]
             # By the last thread, as the first has what is not split.
-            tasks.append(parallel.Task(len(parts) - 1, calls, [x for x, _ in adds], [y for _, y in adds]))
+            tasks.append(Task(len(parts) - 1, calls, [x for x, _ in adds], [y for _, y in adds]))
         return tasks
 
     # --- replay
@@ -269,7 +271,7 @@ class Plan:
             calls, n, moved, arena = totals.values()
             made = f"{n} launches, " if self.backend.family == "kernels" else ""
             lines.append(f"{what}{calls} calls, {made}{moved} bytes moved, arena {arena} bytes")
-        if isinstance(self.steps, parallel.Threads):
+        if isinstance(self.steps, Threads):
             waits = f"which wait for each other {self.steps.waits} times"
             lines.append(f"{self.threads} threads, {waits}; {len(self.parts)} ops run in parts")
         lines.append(f"{self.recorded} nodes were recorded, {len(self._plain.nodes)} of them needed and different")

@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "perf"))
 import models
 
 import gputape as gt
-from gputape import nn, optim, parallel, registry
+from gputape import nn, optim, parts, registry, threads
 from gputape.backend import NP_DTYPE, aval_of, backend
 from gputape.functions import Execute
-from gputape.parallel import SUM, Task, Threads
+from gputape.parts import SUM
 from gputape.samples import Sample, t
 from gputape.testing import inputs_of
+from gputape.threads import Task, Threads
 from gputape.variable import Cell
 
 CPU = backend("cpu")
@@ -46,9 +47,9 @@ MORE = {
 @pytest.fixture
 def split(monkeypatch):
     """Sets the number of threads; steps of any size are split."""
-    monkeypatch.setattr(parallel, "_chosen", None)
-    monkeypatch.setattr(parallel, "WORTH", 1e-9)
-    monkeypatch.setattr(parallel, "SMALL", 0.0)
+    monkeypatch.setattr(threads, "_chosen", None)
+    monkeypatch.setattr(parts, "WORTH", 1e-9)
+    monkeypatch.setattr(parts, "SMALL", 0.0)
     with gt.device("cpu"):
         yield gt.set_num_threads
 
@@ -58,17 +59,17 @@ def split(monkeypatch):
 
 def in_parts(at, arrays, count):
     """The outputs of an op, made of those of its parts; None if it has none."""
-    parts = parallel.parts(at, count)
-    if parts is None:
+    found = parts.parts(at, count)
+    if found is None:
         return None
     outs = [None if a is None else np.zeros(a.shape, NP_DTYPE[a.dtype]) for a in at.outs]
-    for part in parts:
-        made = CPU.call(part.at)([parallel.cut(x, where) for x, where in zip(arrays, part.ins, strict=True)])
+    for part in found:
+        made = CPU.call(part.at)([parts.cut(x, where) for x, where in zip(arrays, part.ins, strict=True)])
         for y, piece, where in zip(outs, made, part.outs, strict=True):
             if y is not None and where == SUM:
                 np.add(y, piece, out=y)
             elif y is not None:
-                np.copyto(parallel.cut(y, where), piece)
+                np.copyto(parts.cut(y, where), piece)
     return outs
 
 
@@ -119,20 +120,20 @@ def test_what_has_no_batch_is_not_split(name, arrays, attrs):
     op = registry.get(name)
     avals = tuple([aval_of(np.zeros(shape, np.float32)) for shape in arrays])
     avals += (None,) * (len(op.inputs) - len(avals))
-    assert parallel.parts(op.at(avals, op.values(attrs)), 2) is None
+    assert parts.parts(op.at(avals, op.values(attrs)), 2) is None
 
 
 def test_what_is_the_same_for_the_whole_batch_is_not_cut():
     add, attention = registry.get("add"), registry.get("attention")
     aval = lambda *shape: aval_of(np.zeros(shape, np.float32))  # noqa: E731
     for other in (aval(1, 5), aval(5), aval()):
-        assert [p.ins for p in parallel.parts(add.at((aval(4, 5), other), ()), 2)] == [
+        assert [p.ins for p in parts.parts(add.at((aval(4, 5), other), ()), 2)] == [
             ((0, 0, 2), None),
             ((0, 2, 4), None),
         ]
     q = aval(2, 3, 4, 5)
     at = attention.at((q, q, q, aval(1, 1, 4, 4), None), attention.values({}))
-    assert [p.ins[3] for p in parallel.parts(at, 2)] == [None, None]
+    assert [p.ins[3] for p in parts.parts(at, 2)] == [None, None]
 
 
 # --- who waits for whom -----------------------------------------------------------------------------------------------
@@ -247,8 +248,8 @@ def trainer(model):
     return step
 
 
-def twin(name, samples, threads, split):
-    split(threads)
+def twin(name, samples, count, split):
+    split(count)
     gt.manual_seed(0)
     model = models.MODELS[name].build()
     step, rng = gt.compile(trainer(model)), np.random.default_rng(0)
@@ -278,13 +279,13 @@ def test_threads_wait_for_each_other_about_once_for_each_op(split):
 
 
 def test_small_steps_unsplit_programs_and_eager_ops_keep_to_one(monkeypatch):
-    monkeypatch.setattr(parallel, "_chosen", 2)
+    monkeypatch.setattr(threads, "_chosen", 2)
     with gt.device("cpu"):
         x = np.ones((64, 8), np.float32)
         small = gt.compile(lambda x: gt.relu(x))
         small(x)
         assert small.plan.threads == 1
-        monkeypatch.setattr(parallel, "WORTH", 1e-9)
+        monkeypatch.setattr(parts, "WORTH", 1e-9)
         whole, plain = gt.compile(lambda x: gt.relu(x)), gt.compile(lambda x: gt.relu(x), rewrite=False)
         flat = gt.compile(lambda x: gt.sum(x))
         for f in (whole, plain, flat):
@@ -379,7 +380,7 @@ def test_a_forked_process_has_threads_of_its_own(split):
 
 
 def test_the_number_of_threads_is_blas_s_unless_it_is_set(monkeypatch):
-    monkeypatch.setattr(parallel, "_chosen", None)
+    monkeypatch.setattr(threads, "_chosen", None)
     for n in (1, 2):
         with threadpool_limits(n, "blas"):
             assert gt.get_num_threads() == n
