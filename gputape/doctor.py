@@ -8,10 +8,14 @@ import platform
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from . import __version__
 from . import backend as _backend
+from .arrays import asnumpy
+from .dispatch import FUNCTIONS
 
-NEEDED = ("numpy", "ml_dtypes", "safetensors")
+NEEDED = ("numpy", "ml_dtypes", "safetensors", "threadpoolctl")
 OPTIONAL = {
     "scikit-learn": "pip install 'gputape[train]'  (example data)",
     "matplotlib": "pip install 'gputape[train]'  (figures)",
@@ -57,8 +61,13 @@ def report() -> tuple[list[str], bool]:
 
 
 def _usable(name: str) -> str:
+    """Whether a sum comes out right on that device."""
     try:
-        return f"usable, {len(_backend.backend(name).bodies)} ops"
+        with _backend.device(name) as device:
+            (three,) = asnumpy(FUNCTIONS["add"](np.ones(1, np.float32), 2.0)).tolist()
+        if three != 3:
+            return f"not usable: 1 + 2 is {three} there"
+        return f"usable, bodies of {len(device.backend.bodies)} ops"
     except Exception as e:  # whatever a broken installation raises belongs into the report
         return f"not usable: {e}".splitlines()[0]
 

@@ -17,6 +17,7 @@ import pytest
 
 import gputape
 from gputape import modelfile, registry
+from gputape.backend import backend
 from gputape.checks import NOT_ASKED, checks
 from gputape.cli import main
 from gputape.samples import Sample, t
@@ -185,6 +186,18 @@ def test_doctor_reports_devices_and_remedies(capsys):
     assert code == 0
     for part in ("numpy", "safetensors", "default device: ", "emulated", "cuda"):
         assert part in out
+    assert re.search(r"\n  cpu +usable, bodies of \d+ ops\n", out)
+
+
+def test_doctor_tries_each_device(capsys, monkeypatch):
+    def broken(*args):
+        raise gputape.BackendError("add: it is broken.\nAnd more.")
+
+    monkeypatch.setitem(backend("cpu").bodies, "add", broken)
+    backend("cpu").calls.clear()
+    out = run(capsys, "doctor")[1]
+    backend("cpu").calls.clear()
+    assert re.search(r"\n  cpu +not usable: add: it is broken\.\n", out)
 
 
 README = Path(__file__).parent.parent / "README.md"
