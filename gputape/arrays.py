@@ -97,7 +97,10 @@ class Host:
         return np.array(array, order="C") if copy else array
 
     def write(self, target: np.ndarray, value: Any) -> None:
-        QUIET.run(np.copyto, target, self.array(value), "unsafe")
+        if type(value) is np.ndarray and value.dtype is target.dtype:  # nothing to convert or to warn of
+            target[...] = value
+        else:
+            QUIET.run(np.copyto, target, self.array(value), "unsafe")
 
     def host(self, array: np.ndarray) -> np.ndarray:
         return array
