@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Steps
+from .blas import libraries as _libraries
 from .errors import ArgumentError
 
 Call = Callable[[], Any]
@@ -49,15 +50,7 @@ def set_num_threads(n: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads a step that is recorded now may use; see `set_num_threads`."""
-    return _chosen or max((blas.num_threads for blas in _blas()), default=1)
-
-
-@functools.cache
-def _blas() -> list[Any]:
-    """What sets the threads of each BLAS library that is loaded."""
-    from threadpoolctl import ThreadpoolController  # 20 ms, which only compiled steps on the CPU need
-
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    return _chosen or max((blas.num_threads for blas in _libraries()), default=1)
 
 
 # --- which thread runs what, and what it waits for --------------------------------------------------------------------
@@ -265,7 +258,7 @@ def _workers(n: int) -> Iterator[list[_Worker]]:
 @contextlib.contextmanager
 def _blas_alone() -> Iterator[None]:
     """BLAS with one thread for each of ours."""
-    before = [(blas, n) for blas in _blas() if (n := blas.num_threads) != 1]
+    before = [(blas, n) for blas in _libraries() if (n := blas.num_threads) != 1]
     for blas, _ in before:
         blas.set_num_threads(1)
     try:

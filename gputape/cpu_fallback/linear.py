@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..aval import Aval
+from ..backend import scratch as _scratch
 from ._filled import ones as _ones
-
-# OpenBLAS multiplies small matrices without packing them first, with AVX-512: A·B up to _UNPACKED, A·Bᵀ up to _TILE
-# results. What is little more than that is taken in parts; larger products pay for their packing.
-_UNPACKED, _TILE = 10**6, 1024
+from ._product import product as _product
+from ._product import spare_for as _spare_for
 
 
-def linear(xp: Any, y: Any, input: Any, weight: Any, bias: Any) -> None:
+def _spare(input: Aval, weight: Aval, *others: Any) -> list[Aval]:
+    n, k = weight.shape
+    return _spare_for(_rows(input), k, n, input.dtype)
+
+
+@_scratch(_spare)
+def linear(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any = ()) -> None:
     if input.flags.c_contiguous:
         n, k = weight.shape
         rows = _rows(input)
-        x, w, out = input.reshape(rows, k), weight.T, y.reshape(rows, n)
-        some = _TILE // max(rows, 1)
-        if 8 <= some < n and not n % some and rows * n * k <= 2 * _UNPACKED:
-            w = weight.reshape(n // some, some, k).transpose((0, 2, 1))
-            out = y.reshape(rows, n // some, some).transpose((1, 0, 2))
-        xp.matmul(x, w, out=out)
+        _product(xp, y.reshape(rows, n), input.reshape(rows, k), weight.T, *scratch)
     else:
         xp.matmul(input, weight.T, out=y)
     if bias is not None:
@@ -55,14 +56,6 @@ def linear_bwd(
         )  # a sum of columns by BLAS is four times as fast as add.reduce
 
 
-def _product(xp: Any, y: Any, a: Any, b: Any) -> None:
-    """a · b, where it pays the upper and the lower half by themselves."""
-    (m, k), n = a.shape, b.shape[1]
-    if not m % 2 and _UNPACKED < m * k * n <= 2 * _UNPACKED:
-        a, y = a.reshape(2, m // 2, k), y.reshape(2, m // 2, n)
-    xp.matmul(a, b, out=y)
-
-
 def _rows(x: Any) -> int:
-    """Number of rows of an array: the product of all sizes but the last."""
+    """Number of rows of an array or aval: the product of all sizes but the last."""
     return math.prod(x.shape[:-1])

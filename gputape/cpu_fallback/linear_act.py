@@ -24,18 +24,20 @@ def _own(body: Any, *avals: Aval, options: Any) -> list[Aval]:
 
 
 def _buffers(input: Aval, weight: Aval, *others: Any, activation: str, options: Any, keep: bool) -> list[Aval]:
-    """The scratch of the activation's bodies. Those that do not work in place have z before, and, for a slope, ones."""
+    """What the product may need, and the scratch of the activation's bodies. Those that do not work in place have z
+    before, and, for a slope, ones."""
     z, kind = input.with_shape((*input.shape[:-1], weight.shape[0])), _saved_of(activation)
+    spare = _linear._spare(input, weight)
     if kind is None:
-        return []
+        return spare
     if activation == "gelu" and keep:
-        return [z] * 4
+        return [*spare, *[z] * 4]
     body, backward = _bodies(activation)
     if kind == "slope" and not keep:
-        return [z, *_own(body, z, options=options)]
+        return [*spare, z, *_own(body, z, options=options)]
     if kind == "y":
-        return _own(body, z, options=options)
-    return [z, z, *_own(body, z, options=options), *_own(backward, z, z, options=options)]
+        return [*spare, *_own(body, z, options=options)]
+    return [*spare, z, z, *_own(body, z, options=options), *_own(backward, z, z, options=options)]
 
 
 @_scratch(_buffers)
@@ -54,28 +56,30 @@ def linear_act(
     scratch: Any = (),
 ) -> None:
     kind, given = _saved_of(activation), dict(options)
+    count = len(_linear._spare(_aval(input), _aval(weight)))
+    spare, scratch = scratch[:count], scratch[count:]
     if kind is None:
-        _linear.linear(xp, y, input, weight, bias)
+        _linear.linear(xp, y, input, weight, bias, scratch=spare)
         h = y
     elif kind == "y":  # such activations work in place
         h = y if saved is None else saved
-        _linear.linear(xp, h, input, weight, bias)
+        _linear.linear(xp, h, input, weight, bias, scratch=spare)
         _run(xp, _bodies(activation)[0], (h, h), given, scratch)
     elif not keep:
         h = y
         z, *rest = scratch
-        _linear.linear(xp, z, input, weight, bias)
+        _linear.linear(xp, z, input, weight, bias, scratch=spare)
         _run(xp, _bodies(activation)[0], (h, z), given, rest)
     elif activation == "gelu":
         h = y
-        _linear.linear(xp, saved, input, weight, bias)
+        _linear.linear(xp, saved, input, weight, bias, scratch=spare)
         _gelu_and_slope(xp, y, saved, *scratch, **given)
     else:
         h = y
         z, ones, *rest = scratch
         body, backward = _bodies(activation)
         own = len(_own(body, _aval(z), options=options))
-        _linear.linear(xp, z, input, weight, bias)
+        _linear.linear(xp, z, input, weight, bias, scratch=spare)
         ones.fill(1)
         _run(xp, body, (y, z), given, rest[:own])
         _run(xp, backward, (saved, ones, z), given, rest[own:])

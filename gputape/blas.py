@@ -1,0 +1,31 @@
+"""The BLAS that NumPy multiplies matrices with."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+UNPACKED = 10**6  # M·N·K of the largest product that OpenBLAS does not pack its factors for, with AVX-512
+_WITH_AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
+
+
+@functools.cache
+def libraries() -> list[Any]:
+    """What sets the threads of each BLAS library that is loaded."""
+    from threadpoolctl import ThreadpoolController  # 20 ms, which only large products and compiled steps need
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+@functools.cache
+def leaves_small_unpacked() -> bool:
+    """Whether a float32 product of at most UNPACKED is quicker than its share of a larger one."""
+    return all(b.internal_api == "openblas" and b.architecture in _WITH_AVX512 for b in libraries())
+
+
+def better_in_parts(size: int) -> bool:
+    """Whether a float32 product of `size` = M·N·K is quicker in parts of at most UNPACKED: not if it is large enough
+    for BLAS to use several threads, and has them."""
+    if size <= UNPACKED or not leaves_small_unpacked():
+        return False
+    return size <= 2 * UNPACKED or all(b.num_threads == 1 for b in libraries())
