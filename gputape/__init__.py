@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+import importlib as _importlib
+
 from . import errors as _errors
 from . import ops as _cards  # registers the cards that everything below is generated from
 from .anomaly import detect_anomaly
@@ -35,6 +37,7 @@ from .registry import find as _find
 from .registry import ops as _ops
 from .registry import register
 from .remat import checkpoint
+from .synonyms import SYNONYMS as _SYNONYMS
 from .tape import Tape
 from .tapem import Err, Ok, TapeM, do
 from .threads import get_num_threads, set_num_threads
@@ -43,16 +46,21 @@ from .variable import Cell, Var
 
 
 def __getattr__(name: str):
-    """`gt.<op>` for every public op, those registered later too."""
-    op = None if name.startswith("_") else _find(name)
+    """`gt.<op>` for every public op, those registered later too, and the packages beside them."""
+    if name in _PACKAGES:
+        return _importlib.import_module(f"gputape.{name}")
+    op = None if name.startswith("_") else _find(_SYNONYMS.get(name, name))
     if op is None or not op.public:
         raise AttributeError(f"module 'gputape' has no attribute {name!r}, and there is no op of that name")
-    globals()[name] = _FUNCTIONS[name]
+    globals()[name] = _FUNCTIONS[op.name]
     return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *(op.name for op in _ops() if op.public)]
+    return [*globals(), *_PACKAGES, *_SYNONYMS, *(op.name for op in _ops() if op.public)]
+
+
+_PACKAGES = ("data", "nn", "optim")
 
 
 var = _FUNCTIONS["var"]  # the variance, not the module that recordings live in

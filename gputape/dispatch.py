@@ -11,6 +11,7 @@ from .errors import DTypeError
 from .functions import NUMBERS, Execute, Functions, Lazy, lift_arrays, make_callable
 from .numerics import narrow_dtype
 from .registry import Op, get, on_register
+from .synonyms import SYNONYMS
 from .variable import ACTIVE, Cell, Operators, check_place
 
 
@@ -128,6 +129,12 @@ def _add_method(op: Op) -> None:
         Lazy(Operators, op.name, lambda: method(op))
 
 
+def _synonyms() -> None:
+    for other, name in SYNONYMS.items():
+        if get(name).names[0] in get(name).inputs:
+            Lazy(Operators, other, functools.partial(getattr, Operators, name))
+
+
 def _operators() -> None:
     """Python's operators, by the op that each one is."""
     reflected = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow", "matmul": "matmul"}
@@ -143,3 +150,4 @@ def _operators() -> None:
 
 
 _operators()
+_synonyms()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import NP_DTYPE
+from .aval import INTS
 from .dispatch import interpreter
 from .errors import ArgumentError, DTypeError
 
@@ -25,6 +26,11 @@ def _shape(op: str, size: Sequence[Any]) -> tuple[int, ...]:
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0 for n in listed):
         raise ArgumentError(f"{op}: {size!r:.60} is not a shape. Pass integers of 0 or more, as in {op}(2, 3).")
     return tuple(int(n) for n in listed)
+
+
+def _plain(value: Any) -> Any:
+    """The Python number of a NumPy one, or of an array without axes."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _numbers(op: str, **given: Any) -> None:
@@ -64,21 +70,32 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Any:
     """The numbers from start (0 if one number is given) up to end, without it, `step` apart; int64 of integers, else
     float32. As torch.arange."""
-    start, end = (0, start) if end is None else (start, end)
+    start, end, step = map(_plain, (0, start, step) if end is None else (start, end, step))
     _numbers("arange", start=start, end=end, step=step)
-    if not step or (end - start) / step < 0:
+    found = "int64" if all(isinstance(v, int) for v in (start, end, step)) else "float32"
+    name = _dtype("arange", dtype or found)
+    leads = (end - start) * step >= 0
+    if name == "int64":
+        start, end, step = int(start), int(end), int(step)
+    if not step or not leads:
         raise ArgumentError(f"arange: step={step} does not lead from {start} to {end}. Change its sign, or the ends.")
     count = math.ceil((end - start) / step)
-    whole = all(isinstance(v, int | np.integer) for v in (start, end, step))
-    values = start + np.arange(count, dtype=np.int64 if whole else np.float64) * step
-    return _made("arange", values, dtype or ("int64" if whole else "float32"))
+    if name in INTS:  # of the other integers PyTorch cuts the numbers off, too, but not before it counts
+        start, step = int(start), int(step)
+    values = start + np.arange(count, dtype=np.float64 if isinstance(start * step, float) else np.int64) * step
+    return _made("arange", values, name)
 
 
 def linspace(start: float, end: float, steps: int, *, dtype: Any = "float32") -> Any:
     """`steps` numbers from start to end, both included, evenly spaced. As torch.linspace."""
+    start, end = _plain(start), _plain(end)
     _numbers("linspace", start=start, end=end)
-    (steps,) = _shape("linspace", (steps,))
-    return _made("linspace", np.linspace(start, end, steps), dtype)
+    (steps,) = _shape("linspace", (_plain(steps),))
+    if _dtype("linspace", dtype) not in INTS:
+        return _made("linspace", np.linspace(start, end, steps), dtype)
+    start, end, i = int(start), int(end), np.arange(steps)  # PyTorch cuts the ends off first, and counts from both
+    step = (end - start) / max(steps - 1, 1)
+    return _made("linspace", np.where(i < max(steps // 2, 1), start + step * i, end - step * (steps - 1 - i)), dtype)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = "float32") -> Any:

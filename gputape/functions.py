@@ -162,14 +162,14 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
     names = [p.name for p in op.params]
     inputs = [f"*{n[1:]}" if n.startswith("*") else n for n in op.inputs]
     aliases = [(a, b) for a, b in (("dim", "axis"), ("keepdim", "keepdims")) if a in op.attrs and b not in names]
+    aliases += [(a, b) for a, others in op.spellings.items() for b in others]
     if op.arrays is not None and not first:
         aliases += [(a, b) for a, b in zip(op.arrays[0], get(op.arrays[1]).inputs[len(inputs) :]) if a != b]
     params = [p.replace(annotation=inspect.Parameter.empty) for p in op.params]
     absent = object()
+    missing = [p.name for p in params if p.default is p.empty and p.name in dict(aliases)]
     if aliases:  # so that a required `dim` may be given as `axis`
-        params = [
-            p.replace(default=Shown("_absent")) if p.name == "dim" and p.default is p.empty else p for p in params
-        ]
+        params = [p.replace(default=Shown("_absent")) if p.name in missing else p for p in params]
         params = _open_defaults(params)
     keywords = [k for k, p in enumerate(params) if p.kind is p.KEYWORD_ONLY]
     parts = [str(p) for p in params]
@@ -179,8 +179,8 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
     lines = [f"def {op.name}({head}):"]
     for a, b in aliases:
         lines.append(f"    if {b} is not _absent: {a} = {b}")
-    if any(p.name == "dim" and p.default is p.empty for p in op.params):
-        lines.append(f"    if dim is _absent: raise _ArgumentError('{op.name}: dim is missing. Pass dim=….')")
+    for x in missing:
+        lines.append(f"    if {x} is _absent: raise _ArgumentError('{op.name}: {x} is missing. Pass {x}=….')")
     for p in params:
         if p.kind is p.VAR_POSITIONAL:
             lines.append(

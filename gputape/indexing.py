@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .aval import INTS
+from .aval import axis as axis_of
 from .backend import as_array, aval_of
 from .dispatch import call
 from .errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
@@ -29,7 +30,7 @@ def getitem(x: Any, index: Any) -> Any:
     Raises:
         IndexRangeError: an integer is out of range, or there are more indices than axes.
         ShapeError: a mask does not have the sizes of the axes it stands for, or index arrays do not broadcast.
-        DTypeError: an index is of another type.
+        DTypeError: an index is of another type, or uint8.
         ArgumentError: a slice's step is below 1.
     """
     items = [_plain(item) for item in (index if isinstance(index, tuple) else (index,))]
@@ -49,6 +50,23 @@ def getitem(x: Any, index: Any) -> Any:
     return call("alias", y) if y is x else y
 
 
+def windows(x: Any, dim: int, size: int, step: int) -> Any:
+    """`x.unfold(dim, size, step)`.
+
+    Raises:
+        ShapeError: there is no such axis, or it is shorter than a window.
+        ArgumentError: size is below 0, or step below 1.
+    """
+    dim, n = axis_of("unfold", dim, x.ndim), x.shape[dim] if x.ndim else 1
+    if size < 0 or step < 1:
+        raise ArgumentError(f"unfold: size={size} must be at least 0, and step={step} at least 1.")
+    if size > n:
+        raise ShapeError(f"unfold: windows of {size} do not fit axis {dim} of {x.shape}. Use {n} or less.")
+    at = np.arange(0, n - size + 1, step)[:, None] + np.arange(size)
+    y = call("index", [x, at], (dim,)) if x.ndim else call("expand", x, (size,))
+    return call("movedim", y, dim + 1, -1) if x.ndim else y
+
+
 def _plain(item: Any) -> Any:
     """An index as None, `...`, an int, a bool, a slice, or an array of integers or bools."""
     if item is None or item is Ellipsis or isinstance(item, slice | bool | int):
@@ -66,6 +84,10 @@ def _plain(item: Any) -> Any:
     if dtype != "bool" and dtype not in INTS:
         raise DTypeError(
             f"index: {item!r:.60} is no index. Use integers, slices, None, ..., integer arrays or boolean masks."
+        )
+    if dtype == "uint8":
+        raise DTypeError(
+            "index: an array of uint8 is a mask for PyTorch and of integers for NumPy. Cast it to bool or to int64."
         )
     if isinstance(found, Var | Cell) or found.shape:
         return found

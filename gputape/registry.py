@@ -72,6 +72,8 @@ class Op:
         variants: `(option, op)` for each option that another op takes: where it is given to `gt.<name>` or the method
             (and is not its default), `op` runs in the place of this one, with the same inputs, that option and others
             that it has. (`add` with alpha; what costs nothing where it is left out.)
+        spellings: other keywords that PyTorch has for parameters. (`dim` and `keepdim` may always be `axis` and
+            `keepdims`.)
         arrays: `(options, op)`: options that may be arrays, too: where `gt.<name>` or the method gets an array for one,
             `op` runs in the place of this one, with these options behind the other inputs, under the names it has for
             them. (`clamp` with a bound for each element, `max` of two arrays.)
@@ -108,6 +110,7 @@ class Op:
     number: tuple[str, str] | None = None
     precision: str | None = None
     variants: tuple[tuple[str, str], ...] = ()
+    spellings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     arrays: tuple[tuple[str, ...], str] | None = None
     flops: Callable[[At], int] | None = None
     samples: Sequence[Sample] = ()

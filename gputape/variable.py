@@ -10,7 +10,7 @@ import numpy as np
 
 from . import backend as _backend
 from .arrays import Memory, asnumpy, memory_of
-from .aval import Aval
+from .aval import Aval, axis
 from .errors import BackendError, ShapeError
 from .node import Node, check_cell, read_only
 
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from .recording import Recording
 
 ACTIVE: ContextVar[Recording | None] = ContextVar("gputape_recording", default=None)
+
+
+class Size(int):
+    """The number of elements, NumPy's `x.size`. Called, it is PyTorch's `x.size()`: the shape, or one size of it."""
+
+    shape: tuple[int, ...]
+
+    def __new__(cls, aval: Aval) -> Size:
+        made = super().__new__(cls, aval.size)
+        made.shape = aval.shape
+        return made
+
+    def __call__(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[axis("size", dim, len(self.shape))]
 
 
 class Operators:
@@ -48,8 +62,8 @@ class Operators:
         return len(self.aval.shape)
 
     @property
-    def size(self) -> int:
-        return self.aval.size
+    def size(self) -> Size:
+        return Size(self.aval)
 
     @property
     def T(self) -> Any:
@@ -76,6 +90,22 @@ class Operators:
     def clone(self) -> Any:
         """The same values in memory of their own."""
         return self.copy()
+
+    def where(self, condition: Any, other: Any) -> Any:
+        """Itself where condition holds, else other."""
+        from .dispatch import call
+
+        return call("where", condition, self, other)
+
+    def unfold(self, dimension: int, size: int, step: int) -> Any:
+        """The windows of `size` elements along `dimension`, `step` apart, their elements along a new last axis. (The
+        columns of an image's windows are `gt.unfold`.)"""
+        from .indexing import windows
+
+        return windows(self, dimension, size, step)
+
+    def __pos__(self) -> Any:
+        return self
 
     def contiguous(self) -> Any:
         """Itself: how values lie in memory is not part of them here."""

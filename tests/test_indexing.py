@@ -171,3 +171,36 @@ def test_the_padding_row_of_an_embedding_gets_no_gradient():
         if row is not None:
             counts[row] = 0
         np.testing.assert_array_equal(tape.backward(total)[w], np.broadcast_to(counts[:, None], (5, 3)))
+
+
+@pytest.mark.parametrize("dim, size, step", [(0, 2, 1), (1, 5, 1), (1, 2, 2), (-1, 3, 4), (2, 0, 1), (2, 6, 9)])
+def test_windows_along_an_axis(dim, size, step):
+    want = np.lib.stride_tricks.sliding_window_view(X, size, dim) if size else np.zeros((4, 5, 7, 0))
+    want = np.moveaxis(np.moveaxis(want, dim % 3, 0)[::step], 0, dim % 3)
+    with gt.record() as tape:
+        x = gt.leaf(X)
+        y = x.unfold(dim, size, step)
+        np.testing.assert_array_equal(y.value, want)
+        total = gt.sum(gt.square(y))
+    places = gt.Cell(np.arange(X.size).reshape(X.shape)).unfold(dim, size, step)
+    counts = np.bincount(np.ravel(places), minlength=X.size).reshape(X.shape)
+    np.testing.assert_allclose(tape.backward(total, wrt=[x])[x], 2 * X * counts)
+
+
+@pytest.mark.parametrize(
+    "args, error, match",
+    [
+        ((3, 1, 1), gt.ShapeError, "unfold: dim=3 is out of range"),
+        ((0, 5, 1), gt.ShapeError, "unfold: windows of 5 do not fit axis 0"),
+        ((0, -1, 1), gt.ArgumentError, "unfold: size=-1"),
+        ((0, 1, 0), gt.ArgumentError, "step=0 at least 1"),
+    ],
+)
+def test_windows_that_are_refused(args, error, match):
+    with pytest.raises(error, match=match):
+        gt.Cell(X).unfold(*args)
+
+
+def test_a_uint8_index_is_ambiguous():
+    with pytest.raises(gt.DTypeError, match="mask for PyTorch and of integers for NumPy"):
+        gt.Cell(X)[np.array([0, 1], np.uint8)]

@@ -133,8 +133,13 @@ def var(
     _sum(xp, mean, input, dim, True, buffers)
     xp.divide(mean, n, out=mean)
     xp.subtract(input, mean, out=centred)
+    _sum(xp, mean, centred, dim, True, buffers)  # what rounding left of the mean, n times
+    xp.multiply(mean, mean, out=mean)
+    xp.divide(mean, n, out=mean)
     xp.multiply(centred, centred, out=centred)
     _sum(xp, y, centred, dim, keepdim, buffers)
+    xp.subtract(y, mean.reshape(y.shape), out=y)
+    xp.maximum(y, 0, out=y)
     xp.divide(y, max(n - correction, 0), out=y)
 
 

@@ -286,6 +286,7 @@ register(
     "positions given, for a sequence. As torch.tensor_split.",
     signature="input, indices_or_sections, dim=0",
     inputs=("input",),
+    spellings={"indices_or_sections": ("indices", "sections")},
     canon=_tensor_split_canon,
     rule=lambda input, **attrs: input,
     compose=_tensor_split,

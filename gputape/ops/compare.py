@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..aval import Aval, reduced
 from ..registry import register
 from ..samples import Perf, Sample, t
@@ -63,6 +65,17 @@ for _name, _formula, _exempt in (
     )
 
 
+def _bool_canon(name: str) -> Any:
+    every = dims_canon(name)
+
+    def canon(input: Aval, *, dim: Any = None, **attrs: Any) -> dict[str, Any]:
+        if isinstance(dim, tuple) and not dim:
+            return {"dim": (), **attrs}
+        return every(input, dim=dim, **attrs)
+
+    return canon
+
+
 def _bool_reduce_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Aval:
     return Aval(reduced(input.shape, dim, keepdim), "bool")
 
@@ -70,11 +83,11 @@ def _bool_reduce_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Av
 for _name, _formula, _empty in (("any", "some element is", False), ("all", "all elements are", True)):
     register(
         name=_name,
-        doc=f"Whether {_formula} different from 0, over the axes `dim` (default all); no elements give {_empty}. NaN "
-        f"counts as different. As torch.{_name}.",
+        doc=f"Whether {_formula} different from 0, over the axes `dim` (default all, none for an empty tuple); no "
+        f"elements give {_empty}. NaN counts as different. As torch.{_name}.",
         signature="input, dim=None, keepdim=False",
         inputs=("input",),
-        canon=dims_canon(_name),
+        canon=_bool_canon(_name),
         rule=_bool_reduce_rule,
         samples=(
             Sample(t(3, 4, dtype="bool", fill="bool")),
@@ -83,6 +96,7 @@ for _name, _formula, _empty in (("any", "some element is", False), ("all", "all 
             Sample(t(2, 3, fill=((0.0, NAN, 1.0), (0.0, 0.0, -0.0))), dim=1),
             Sample(t(0, 3, dtype="bool", fill="bool"), dim=0),
             Sample(t(dtype="bool", fill="bool")),
+            Sample(t(3, 4, fill="ints", low=0, high=2), dim=(), why_="element by element"),
             Sample(t(4, 6, layout="transposed"), dim=0),
             Sample(t(3, fill=(0.0, 1e-300, 0.0), dtype="float64"), why_="below float32"),
         ),

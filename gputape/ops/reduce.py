@@ -236,6 +236,7 @@ VAR_SAMPLES = (
     Sample(t(), grad_=False, why_="one element: NaN"),
     Sample(t(0, 3), dim=0, grad_=False),
     Sample(t(4, 3, fill=1000.0), dim=0, grad_=False, why_="all equal"),
+    Sample(t(37, 41, fill="uniform", low=1e6, high=1e6 + 4), dim=0, grad_=False, why_="far from 0"),
 )
 for _name, _formula, _vjp, _saves in (
     ("var", "Variance Σ(x - mean)²/(n - correction)", lambda F, at, dy, x: _var_grad(F, at, dy, x), ("input",)),

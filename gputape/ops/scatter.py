@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..aval import Aval, broadcast_shapes, category
-from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .gather import fits_but, gathered_like
@@ -42,6 +42,7 @@ register(
     "is an array or a number. As torch.scatter.",
     signature="input, dim, index, src, *, reduce=None",
     inputs=("input", "index", "src"),
+    spellings={"src": ("value",)},
     number=("src", "scatter_value"),
     variants=(("reduce", "scatter_reducing"),),
     canon=dim_canon("scatter"),
@@ -87,11 +88,18 @@ register(
 )
 
 
+_REDUCES = {None: None, "add": "sum", "multiply": "prod"}  # those of scatter_reduce
+
+
+def _reducing(F: Any, input: Any, index: Any, src: Any, *, dim: int, reduce: str | None) -> Any:
+    if reduce is None:
+        return F.scatter(input, dim, index, src)
+    return F.scatter_reduce(input, dim, index, src, _REDUCES[reduce])
+
+
 def _reducing_canon(input: Aval, *others: Aval, dim: Any, reduce: Any = None, **src: Any) -> dict[str, Any]:
-    if reduce not in (None, "add"):
-        raise UnsupportedError(
-            f"scatter: reduce={reduce!r} is not available. Use reduce='add', which is gt.scatter_add."
-        )
+    if reduce not in _REDUCES:
+        raise ArgumentError(f"scatter: reduce={reduce!r} is unknown. Use 'add', 'multiply', or gt.scatter_reduce.")
     return dim_canon("scatter")(input, dim=dim) | src | {"reduce": reduce}
 
 
@@ -129,7 +137,7 @@ register(
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5), these(0, 5), dim=0, src=1),
-        Bad(UnsupportedError, "reduce='multiply'", t(5), these(2), dim=0, src=1, reduce="multiply"),
+        Bad(ArgumentError, "reduce='mean'", t(5), these(2), dim=0, src=1, reduce="mean"),
         Bad(ArgumentError, "does not fit", t(3, dtype="uint8", fill="ones"), these(0), dim=0, src=256),
     ),
 )
@@ -137,23 +145,22 @@ register(
 
 register(
     name="scatter_reducing",
-    doc="scatter with reduce: scatter_add for 'add'.",
+    doc="scatter with reduce: scatter_reduce by the name that has there.",
     signature="input, dim, index, src, *, reduce",
     inputs=("input", "index", "src"),
     canon=_reducing_canon,
     rule=lambda input, index, src, **attrs: input,
-    compose=lambda F, input, index, src, *, dim, reduce: (F.scatter_add if reduce else F.scatter)(
-        input, dim, index, src
-    ),
+    compose=_reducing,
     public=False,
     samples=(
         Sample(t(5, 3), ids(7, 3, high=5), t(7, 3), dim=0, reduce="add"),
+        Sample(t(5, 3), ids(7, 3, high=5), t(7, 3), dim=0, reduce="multiply"),
         Sample(t(5), these(2), t(1), dim=0, reduce=None),
         Sample(t(3, 2), ids(0, high=1), t(4), dim=0, reduce="add"),
         Sample(t(6, 4, layout="transposed"), ids(6, 4, high=6), t(6, 4, layout="transposed"), dim=0, reduce="add"),
         Sample(t(5, dtype="float64"), ids(7, high=5), t(7, dtype="float64"), dim=0, reduce="add"),
     ),
-    errors=(Bad(UnsupportedError, "scatter: reduce='multiply'", t(5), these(2), t(1), dim=0, reduce="multiply"),),
+    errors=(Bad(ArgumentError, "scatter: reduce='mean'", t(5), these(2), t(1), dim=0, reduce="mean"),),
 )
 
 
@@ -228,12 +235,17 @@ def _fill_with_rule(input: Aval, index: Aval, value: Aval, *, dim: int) -> Aval:
     return _fill_rule(input, index, dim=dim, value=0)
 
 
-def _fill_with(F: Any, input: Any, index: Any, value: Any, *, dim: int) -> Any:
+def _marked(F: Any, input: Any, index: Any, dim: int) -> Any:
+    """A mask that broadcasts against input: whether `index` holds the position along `dim`, or how far it is behind
+    the end."""
     a = F.aval(input)
     n = a.shape[dim] if a.ndim else 1
-    mask = F.scatter_value(F.expand(F.const(False, "bool"), (n,)), 0, F.reshape(index, (-1,)), True)
-    column = F.reshape(mask, (n, *(1,) * (a.ndim - dim - 1)) if a.ndim else ())
-    return F.where(column, F.cast(value, a.dtype), input)
+    at = F.reshape(index, (-1,))
+    if F.aval(at).dtype != "int64":
+        at = F.cast(at, "int64")
+    at = F.where(F.lt(at, F.const(0, "int64")), F.add(at, F.const(n, "int64")), at)
+    mask = F.scatter_value(F.expand(F.const(False, "bool"), (n,)), 0, at, True)
+    return F.reshape(mask, (n, *(1,) * (a.ndim - dim - 1)) if a.ndim else ())
 
 
 register(
@@ -243,7 +255,9 @@ register(
     inputs=("input", "index", "value"),
     canon=dim_canon("index_fill"),
     rule=_fill_with_rule,
-    compose=_fill_with,
+    compose=lambda F, input, index, value, *, dim: F.where(
+        _marked(F, input, index, dim), F.cast(value, F.aval(input).dtype), input
+    ),
     public=False,
     samples=(
         Sample(t(5, 3), these(4, 0), t(), dim=0),
@@ -259,19 +273,19 @@ register(
 register(
     name="index_fill",
     doc="input, with `value`, a number or an array without axes, in the slices along `dim` at the positions in the "
-    "vector `index`. As torch.index_fill.",
+    "vector `index`; negative ones count from the end. As torch.index_fill.",
     signature="input, dim, index, value",
     inputs=("input", "index"),
     arrays=(("value",), "index_fill_with"),
     canon=dim_canon("index_fill"),
     rule=_fill_rule,
-    compose=lambda F, input, index, *, dim, value: F.scatter_value(
-        input, dim, _along_axis(F, input, index, dim, F.aval(index).size), value
-    ),
+    compose=lambda F, input, index, *, dim, value: F.masked_fill(input, _marked(F, input, index, dim), value),
     samples=(
         Sample(t(5, 3), these(4, 0), dim=0, value=2.5),
         Sample(t(2, 5, 3), these(1, 1), dim=-2, value=0),
         Sample(t(), these(0), dim=0, value=1.0),
+        Sample(t(), these(0, -1, 0), dim=0, value=1.0, why_="a scalar, an index several times"),
+        Sample(t(5, 3), these(-1, 2, -5), dim=0, value=1, why_="from the end"),
         Sample(t(5, 3), ids(0, high=1), dim=0, value=1),
         Sample(t(4, dtype="int64", fill="ints", high=9), these(2), dim=0, value=-7),
         Sample(t(6, 4, layout="transposed"), these(3, 1), dim=1, value=float("inf"), grad_=False),
@@ -279,6 +293,7 @@ register(
     ),
     errors=(
         Bad(IndexRangeError, "5 at .* size 5", t(5), these(0, 5), dim=0, value=1),
+        Bad(IndexRangeError, "-1 at .* size 5", t(5), these(0, -6), dim=0, value=1),
         Bad(ShapeError, "vector", t(5), ids(1, 1, high=5), dim=0, value=1),
         Bad(ArgumentError, "no number", t(5), these(0), dim=0, value="x"),
     ),

@@ -49,6 +49,7 @@ register(
     "the listed sizes. As torch.split.",
     signature="tensor, split_size_or_sections, dim=0",
     inputs=("tensor",),
+    spellings={"split_size_or_sections": ("split_size",)},
     canon=_split_canon,
     rule=lambda tensor, **attrs: tensor,
     compose=lambda F, tensor, *, split_size_or_sections, dim: _parts(F, tensor, dim, split_size_or_sections),

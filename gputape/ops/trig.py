@@ -7,7 +7,18 @@ from typing import Any
 from ..aval import Aval
 from ..registry import At
 from ..samples import Sample, t
-from .pointwise import BINARY_SAMPLES, INF, INT_SAMPLE, NAN, as_float, binary, broadcast_rule, only_floats, unbroadcast
+from .pointwise import (
+    BINARY_SAMPLES,
+    INF,
+    INT_SAMPLE,
+    NAN,
+    as_float,
+    binary,
+    broadcast_rule,
+    masked,
+    only_floats,
+    unbroadcast,
+)
 from .unary import EDGES, INTS, UNARY_SAMPLES, unary
 
 
@@ -117,7 +128,8 @@ def _real_rule(name: str) -> Any:
 def _atan2_vjp(F: Any, at: At, dy: Any, input: Any, other: Any) -> Any:
     a, b = at.ins
     need_a, need_b = at.needs
-    over = F.mul(dy, F.reciprocal(F.add(F.square(input), F.square(other))))
+    squares = F.add(F.square(input), F.square(other))
+    over = masked(F, F.mul(dy, F.reciprocal(squares)), F.ne(squares, F.const(0, F.aval(squares).dtype)))
     return (
         unbroadcast(F, F.mul(over, other), a) if need_a else None,
         unbroadcast(F, F.neg(F.mul(over, input)), b) if need_b else None,
@@ -137,12 +149,17 @@ _CORNERS = (0.0, -0.0, 1.0, -2.0, INF, -INF, NAN)
 _PAIRS = Sample(t(7, 1, fill=tuple((c,) for c in _CORNERS)), t(7, fill=_CORNERS), grad_=False, why_="axes, corners")
 binary(
     "atan2",
-    "The angle in [-π, π] of the point (other, input) seen from 0, integers as float32",
+    "The angle in [-π, π] of the point (other, input) seen from 0, integers as float32; gradient 0 at (0, 0)",
     _atan2_vjp,
     rule=_real_rule("atan2"),
     inexact=True,
     saves=("input", "other"),
-    samples=(*BINARY_SAMPLES, INT_SAMPLE, _PAIRS),
+    samples=(
+        *BINARY_SAMPLES,
+        INT_SAMPLE,
+        _PAIRS,
+        Sample(t(3, fill=(0.0, -0.0, 2.0)), t(3, fill=(0.0, 0.0, 0.0)), grad_=False, why_="at 0"),
+    ),
 )
 binary(
     "hypot",
