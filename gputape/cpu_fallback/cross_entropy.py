@@ -13,6 +13,7 @@ from ..aval import Aval
 from ..backend import scratch
 from ..errors import IndexRangeError
 from ..flat import as_one as _as_one
+from ._filled import ones as _ones
 
 _LONG = 1024  # classes
 _EXACT = 1 << 24  # up to here float32 holds every integer
@@ -179,7 +180,8 @@ def cross_entropy_labels(
     if label_smoothing:
         xp.add.reduce(z, axis=axis, out=even)
     xp.exp(z, out=z)
-    xp.add.reduce(z, axis=axis, out=logsum)
+    one = _ones(xp, classes, z.dtype)
+    xp.matmul(*((z, one) if axis else (one, z)), out=logsum)
     xp.log(logsum, out=logsum)
     if label_smoothing:  # logsum - (1-ε)·z[t] - ε·mean(z)
         xp.multiply(loss, 1 - label_smoothing, out=loss)
