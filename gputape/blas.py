@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 UNPACKED = 10**6  # M·N·K of the largest product that OpenBLAS does not pack its factors for, with AVX-512
+_ALONE = ContextVar("gputape_blas_alone", default=False)
 _WITH_AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
@@ -23,9 +27,19 @@ def leaves_small_unpacked() -> bool:
     return all(b.internal_api == "openblas" and b.architecture in _WITH_AVX512 for b in libraries())
 
 
+@contextlib.contextmanager
+def with_one_thread(known: bool) -> Iterator[None]:
+    """Inside, if it is `known`: what asks will run while BLAS has one thread, whatever it has now."""
+    token = _ALONE.set(known)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
 def better_in_parts(size: int) -> bool:
     """Whether a float32 product of `size` = M·N·K is quicker in parts of at most UNPACKED: not if it is large enough
     for BLAS to use several threads, and has them."""
     if size <= UNPACKED or not leaves_small_unpacked():
         return False
-    return size <= 2 * UNPACKED or all(b.num_threads == 1 for b in libraries())
+    return size <= 2 * UNPACKED or _ALONE.get() or all(b.num_threads == 1 for b in libraries())

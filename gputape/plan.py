@@ -14,6 +14,7 @@ from . import backend as _backend
 from . import flat
 from .arrays import Quiet, memory_of, overlap, owner_of
 from .aval import Aval
+from .blas import with_one_thread
 from .errors import CompileError
 from .graph import Graph
 from .node import Node
@@ -62,7 +63,8 @@ class Plan:
         if rewrites and self.backend.family == "cpu":
             runs = {i: node for i, node in graph.nodes.items() if _runs(node)}
             self.threads, self.parts = divided(runs, get_num_threads())
-        self._bind()
+        with with_one_thread(self.threads > 1):
+            self._bind()
 
     # --- memory
 
