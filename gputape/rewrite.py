@@ -71,8 +71,10 @@ def pooled_relus(graph: Graph, backend: Any) -> None:
     for i in graph.named("relu"):
         x = graph.first(i)
         assert x is not None
+        # In the launch of a chain it costs nothing, nor does it behind a product, if no gradient goes back through it.
         in_a_chain = graph.nodes[x].at.op.batch == "pointwise" and graph.alone(x)
-        if backend.family == "cpu" or not in_a_chain:  # in the launch of a chain it costs nothing
+        at_an_end = graph.nodes[x].op in _ENDED and graph.alone(x) and graph.alone(i)
+        if backend.family == "cpu" or not (in_a_chain or at_an_end):
             _after_pool(graph, i)
 
 
@@ -106,13 +108,16 @@ def _after_pool(graph: Graph, r: int) -> None:
 # --- what follows an affine map ---------------------------------------------------------------------------------------
 
 
-def linear_endings(graph: Graph, backend: Any) -> None:
-    """`linear`, then an activation, then an addition → `linear_act`. Where the gradient of the activation is taken from
-    its input, its slope is computed with it, and backward is one product."""
-    for i in graph.named("linear"):
+def affine_endings(graph: Graph, backend: Any) -> None:
+    """`linear` or `conv_nd`, then an activation → `linear_act` or `conv_act`; `linear`, then an addition, too. Where
+    the gradient of the activation is taken from its input, its slope is computed with it: backward is one product."""
+    for i in graph.named(*_ENDED):
         _activated(graph, i, backend)
     for i in graph.named("linear", "linear_act"):
         _added(graph, i, backend)
+
+
+_ENDED = {"linear": "linear_act", "conv_nd": "conv_act"}
 
 
 def _activated(graph: Graph, z: int, backend: Any) -> None:
@@ -126,12 +131,14 @@ def _activated(graph: Graph, z: int, backend: Any) -> None:
     slopes = [k for k in readers if graph.nodes[k].at.op is gradient and graph.inputs[k][1] == z]
     if len(slopes) + 1 != len(graph.users[z]) or any(graph.nodes[k].attrs != act.attrs for k in slopes):
         return
-    if not _takes(backend, act.op, act.attrs):
+    op = _ENDED[affine.op]
+    if not _takes(backend, op, act.op, act.attrs):
         return
     options: dict[str, Any] = {"activation": act.op, "options": tuple(act.attrs.items()), "keep": bool(slopes)}
-    new = graph.op(h, "linear_act", (*graph.inputs[z], None), affine.at.tf32, **options)
+    inputs = (*graph.inputs[z], *(None,) * (len(get(op).inputs) - len(graph.inputs[z])))
+    new = graph.op(h, op, inputs, affine.at.tf32, **affine.attrs, **options)
     graph.replace(h, new)
-    note = f"linear, {act.op}"
+    note = f"{affine.op}, {act.op}"
     if slopes:
         slope = graph.output(new, 1)
         for k in slopes:
@@ -143,15 +150,15 @@ def _activated(graph: Graph, z: int, backend: Any) -> None:
 
 
 def _activation(name: str) -> str | None:
-    """`saved_of` an activation that `linear_act` takes; None of other ops."""
+    """`saved_of` an activation that these ops take; None of other ops."""
     op, backward = find(name), find(f"{name}_bwd")
     fits = op is not None and backward is not None and op.inputs == ("input",) and op.batch == "pointwise"
     return saved_of(name) if fits else None
 
 
-def _takes(backend: Any, activation: str, options: dict[str, Any]) -> bool:
-    """Whether the backend computes `linear_act` with that activation."""
-    body = backend.bodies.get("linear_act")
+def _takes(backend: Any, op: str, activation: str, options: dict[str, Any]) -> bool:
+    """Whether the backend computes that op with that activation."""
+    body = backend.bodies.get(op)
     return body is not None and getattr(body, "takes", lambda *_: True)(activation, options)
 
 
@@ -159,7 +166,7 @@ def _added(graph: Graph, i: int, backend: Any) -> None:
     """The residual: what one addition adds to the result, and nothing else reads."""
     node = graph.nodes[i]
     found = _read_by_one(graph, i, "add") if graph.inputs[i][3:] in ((), (None,)) else None
-    if found is None or not _takes(backend, "none", {}):
+    if found is None or not _takes(backend, "linear_act", "none", {}):
         return
     k, other = found
     new = graph.op(k, "linear_act", (*graph.inputs[i][:3], other), node.at.tf32, **node.attrs)
@@ -261,7 +268,7 @@ RULES: tuple[Callable[[Graph, Any], None], ...] = (
     constant_gathers,
     joined_slices,
     pooled_relus,
-    linear_endings,
+    affine_endings,
     gradient_endings,
     fuse,
     fuse_sums,

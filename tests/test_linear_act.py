@@ -1,4 +1,4 @@
-"""linear_act against the ops it stands for, one after the other."""
+"""linear_act and conv_act against the ops they stand for, one after the other."""
 
 from __future__ import annotations
 
@@ -41,6 +41,23 @@ def test_it_is_linear_then_the_activation_then_the_sum(name, options, residual):
 
     y, pull = gt.vjp(fused, *arrays)
     exact, pull_exact = gt.vjp(plain, *arrays)
+    np.testing.assert_allclose(y, exact, rtol=1e-13, atol=1e-13)
+    dy = rng.standard_normal(y.shape)
+    for found, expected in zip(pull(dy), pull_exact(dy), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, options", [*((n, {}) for n in ACTIVATIONS if n != "clamp"), *OPTIONS.items()])
+def test_it_is_a_convolution_then_the_activation(name, options):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(shape) for shape in ((2, 4, 5, 3), (6, 2, 3, 2), (6,)))
+    window = dict(stride=(2, 1), padding=((1, 1), (0, 1)), dilation=(1, 1), groups=2)
+
+    def fused(x, w, b):
+        return call("conv_act", x, w, b, **window, activation=name, options=tuple(options.items()))
+
+    y, pull = gt.vjp(fused, x, w, b)
+    exact, pull_exact = gt.vjp(lambda x, w, b: call(name, call("conv_nd", x, w, b, **window), **options), x, w, b)
     np.testing.assert_allclose(y, exact, rtol=1e-13, atol=1e-13)
     dy = rng.standard_normal(y.shape)
     for found, expected in zip(pull(dy), pull_exact(dy), strict=True):

@@ -88,6 +88,52 @@ def test_an_affine_map_takes_what_follows_it(ending, device):
     assert "linear_act" in ops_of(forward) and "linear" not in ops_of(forward)
 
 
+IMAGES, KERNEL, PER_CHANNEL = normal(2, 4, 7, 6), normal(6, 2, 3, 3, seed=1), normal(6, seed=2)
+CONVOLUTIONS = {
+    "relu": lambda x, w, b: gt.relu(gt.conv2d(x, w, b, padding=1, groups=2)),
+    "gelu": lambda x, w, b: gt.gelu(gt.conv2d(x, w, b, stride=2, groups=2), approximate="tanh"),
+    "tanh twice": lambda x, w, b: gt.tanh(
+        gt.conv2d(gt.tanh(gt.conv2d(x, w, b, groups=2)), gt.reshape(w, (2, 6, 3, 3)) + gt.sum(b))
+    ),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("ending", CONVOLUTIONS)
+def test_a_convolution_takes_the_activation_that_follows_it(ending, device):
+    def grads(*arrays):
+        with gt.record() as tape:
+            leaves = [gt.leaf(a) for a in arrays]
+            loss = gt.sum(gt.square(CONVOLUTIONS[ending](*leaves)))
+        return gt.cat([gt.reshape(g, (-1,)) for g in tape.backward(loss, wrt=leaves).values()])
+
+    with gt.device(device):
+        compiled, found, eager = both(grads, IMAGES, KERNEL, PER_CHANNEL)
+        forward, value, exact = both(CONVOLUTIONS[ending], IMAGES, KERNEL, PER_CHANNEL)
+    np.testing.assert_allclose(found, eager, rtol=32 * EPS, atol=32 * EPS * np.abs(eager).max())
+    np.testing.assert_allclose(value, exact, rtol=8 * EPS, atol=8 * EPS * np.abs(exact).max())
+    for made in (compiled, forward):
+        assert "conv_act" in ops_of(made)
+        assert not {"conv_nd", "relu", "gelu", "gelu_bwd", "tanh", "sigmoid"} & set(ops_of(made))
+
+
+def test_on_the_cpu_a_convolution_takes_only_what_it_can_do_as_fast():
+    f = lambda x, w, b: gt.silu(gt.conv2d(x, w, b, groups=2))  # noqa: E731
+    assert ops_of(both(f, IMAGES, KERNEL, PER_CHANNEL)[0]) == ["conv_nd", "silu"]
+    with gt.device("emulated"):
+        assert ops_of(both(f, IMAGES, KERNEL, PER_CHANNEL)[0]) == ["conv_act"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_relu_stays_with_its_convolution_before_a_pool_where_no_gradient_is_taken(device):
+    f = lambda x, w, b: gt.max_pool2d(gt.relu(gt.conv2d(x, w, b, groups=2)), 2)  # noqa: E731
+    with gt.device(device):
+        compiled, found, eager = both(f, IMAGES, KERNEL, PER_CHANNEL)
+    ran = ops_of(compiled)
+    assert ran == (["conv_act", "max_pool_nd"] if device == "emulated" else ["conv_nd", "max_pool_nd", "relu"])
+    np.testing.assert_allclose(found, eager, rtol=8 * EPS, atol=8 * EPS)
+
+
 def test_what_is_read_elsewhere_stays():
     def f(x, w, b):
         z = gt.linear(x, w, b)

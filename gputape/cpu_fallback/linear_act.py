@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..aval import Aval
@@ -23,66 +24,72 @@ def _own(body: Any, *avals: Aval, options: Any) -> list[Aval]:
     return [] if declared is None else list(declared(*avals, **dict(options)))
 
 
-def _buffers(input: Aval, weight: Aval, *others: Any, activation: str, options: Any, keep: bool) -> list[Aval]:
-    """What the product may need, and the scratch of the activation's bodies. Those that do not work in place have z
-    before, and, for a slope, ones."""
-    z, kind = input.with_shape((*input.shape[:-1], weight.shape[0])), _saved_of(activation)
-    spare = _linear._spare(input, weight)
+def _ending_buffers(z: Aval, *, activation: str, options: Any, keep: bool) -> list[Aval]:
+    """The scratch of the activation's bodies. Those that do not work in place have z before, and, for a slope, ones."""
+    kind = _saved_of(activation)
     if kind is None:
-        return spare
+        return []
     if activation == "gelu" and keep:
-        return [*spare, *[z] * 4]
+        return [z] * 4
     body, backward = _bodies(activation)
     if kind == "slope" and not keep:
-        return [*spare, z, *_own(body, z, options=options)]
+        return [z, *_own(body, z, options=options)]
     if kind == "y":
-        return [*spare, *_own(body, z, options=options)]
-    return [*spare, z, z, *_own(body, z, options=options), *_own(backward, z, z, options=options)]
+        return _own(body, z, options=options)
+    return [z, z, *_own(body, z, options=options), *_own(backward, z, z, options=options)]
 
 
-@_scratch(_buffers)
-def linear_act(
+def _activated(
     xp: Any,
+    affine: Callable[[Any], None],
     y: Any,
     saved: Any,
-    input: Any,
-    weight: Any,
-    bias: Any,
-    residual: Any,
+    scratch: Any,
     *,
     activation: str,
     options: Any,
     keep: bool,
-    scratch: Any = (),
-) -> None:
+) -> Any:
+    """The array that holds the activation of what `affine(z)` writes to z: `y`, or `saved` if that is to hold it."""
     kind, given = _saved_of(activation), dict(options)
-    count = len(_linear._spare(_aval(input), _aval(weight)))
-    spare, scratch = scratch[:count], scratch[count:]
     if kind is None:
-        _linear.linear(xp, y, input, weight, bias, scratch=spare)
-        h = y
+        affine(y)
     elif kind == "y":  # such activations work in place
         h = y if saved is None else saved
-        _linear.linear(xp, h, input, weight, bias, scratch=spare)
+        affine(h)
         _run(xp, _bodies(activation)[0], (h, h), given, scratch)
+        return h
     elif not keep:
-        h = y
         z, *rest = scratch
-        _linear.linear(xp, z, input, weight, bias, scratch=spare)
-        _run(xp, _bodies(activation)[0], (h, z), given, rest)
+        affine(z)
+        _run(xp, _bodies(activation)[0], (y, z), given, rest)
     elif activation == "gelu":
-        h = y
-        _linear.linear(xp, saved, input, weight, bias, scratch=spare)
+        affine(saved)
         _gelu_and_slope(xp, y, saved, *scratch, **given)
     else:
-        h = y
         z, ones, *rest = scratch
         body, backward = _bodies(activation)
         own = len(_own(body, _aval(z), options=options))
-        _linear.linear(xp, z, input, weight, bias, scratch=spare)
+        affine(z)
         ones.fill(1)
         _run(xp, body, (y, z), given, rest[:own])
         _run(xp, backward, (saved, ones, z), given, rest[own:])
+    return y
+
+
+def _buffers(input: Aval, weight: Aval, *others: Any, **ending: Any) -> list[Aval]:
+    """What the product may need, then the scratch of the activation."""
+    z = input.with_shape((*input.shape[:-1], weight.shape[0]))
+    return [*_linear._spare(input, weight), *_ending_buffers(z, **ending)]
+
+
+@_scratch(_buffers)
+def linear_act(
+    xp: Any, y: Any, saved: Any, input: Any, weight: Any, bias: Any, residual: Any, *, scratch: Any = (), **ending: Any
+) -> None:
+    count = len(_linear._spare(_aval(input), _aval(weight)))
+    affine = lambda z: _linear.linear(xp, z, input, weight, bias, scratch=scratch[:count])  # noqa: E731
+    h = _activated(xp, affine, y, saved, scratch[count:], **ending)
     if residual is not None:
         xp.add(h, residual, out=y)
 

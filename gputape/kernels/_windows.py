@@ -10,11 +10,12 @@ from typing import Any
 
 from ..errors import BackendError
 from . import tiles
-from ._products import INPUT_PRECISION, KINDS, kind_of
+from ._products import INPUT_PRECISION, KINDS, NOTHING, Ending, kind_of
 from .launch import Kernel, Variant, covering, launch, triton
 
 AXES = 3
 LONGEST = 2**31 - 1  # offsets inside a tile are 32-bit
+DEPTHWISE = 256  # outputs of a program that has no matrix product
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,14 @@ def block(size: int, blocks: tuple[int, ...]) -> int:
     return next((b for b in blocks if tiles.fits(size, b)), blocks[-1])
 
 
-def conv_tile(outs: int, channels: int, kind: str) -> tuple[bool, int, int, int, int]:
-    """(TAPWISE, outputs, positions, depth, warps) of the tile of a convolution."""
+def conv_tile(outs: int, channels: int, kind: str, saved: bool = False) -> tuple[bool, int, int, int, int]:
+    """(TAPWISE, outputs, positions, depth, warps) of the tile of a convolution. One that makes a slope to be `saved`,
+    too, needs more registers: half as many of its results are a thread's."""
     tapwise = channels % 16 == 0 and channels > 0
     deep = 32 if tapwise and channels % 32 == 0 and kind == "16-bit" else 16
-    wide = block(outs, (128, 64, 32, 16) if deep == 32 else (64, 32, 16))
-    return tapwise, *CONV[kind][wide, deep]
+    wide = block(outs, (128, 64, 32, 16) if deep == 32 and not saved else (64, 32, 16))
+    rows, columns, depth, warps = CONV[kind][wide, deep]
+    return tapwise, rows, columns, depth, 8 if saved and wide == 64 else warps
 
 
 # Without matrix instructions a thread holds its part of the operands in registers: smaller tiles.
@@ -90,23 +93,33 @@ _TILES = {
 # kind → (outputs, depth) → (outputs, positions, depth, warps)
 CONV = {kind: {(tile[0], tile[2]): tile for tile in found} for kind, found in _TILES.items()}
 
-DEPTHWISE = triton("conv", "conv_depthwise", divisible=None, BLOCK=256)
+
+@cache
+def depthwise(ending: Ending = NOTHING) -> Kernel:
+    return triton("conv", "conv_depthwise", divisible=None, **_constants(ending), BLOCK=DEPTHWISE)
 
 
 @cache
-def kernel(tapwise: bool, block_m: int, block_n: int, block_k: int, warps: int, precision: str) -> Kernel:
+def kernel(
+    tapwise: bool, block_m: int, block_n: int, block_k: int, warps: int, kind: str, ending: Ending = NOTHING
+) -> Kernel:
     return triton(
         "conv",
         "conv",
         divisible=None,
         warps=warps,
         stages=3,
+        **_constants(ending),
         TAPWISE=tapwise,
         BLOCK_M=block_m,
         BLOCK_N=block_n,
         BLOCK_K=block_k,
-        INPUT_PRECISION=precision,
+        INPUT_PRECISION=INPUT_PRECISION[kind],
     )
+
+
+def _constants(ending: Ending) -> dict[str, Any]:
+    return {name: ending.constants()[name] for name in ("ACTIVATION", "SAVED")}
 
 
 # --- the launch -------------------------------------------------------------------------------------------------------
@@ -132,6 +145,9 @@ def convolve(
     w_strides: tuple[int, int],
     out_from: int = 0,
     w_from: int = 0,
+    ending: Ending = NOTHING,
+    numbers: tuple[float, float] = (0.0, 0.0),
+    saved: Any = None,
 ) -> None:
     """One launch: all outputs of `axes` for all images; `x`, `w` and `bias` contiguous, `outs`, `channels` per group.
 
@@ -139,41 +155,44 @@ def convolve(
         w_strides: elements of the weight from one output to the next, and from one channel to the next.
         out_from: offset of the first output in its plane of `y`.
         w_from: offset of the first tap in the weight's kernel.
+        ending: the activation, and what of it is written to `saved`; `numbers` are its plain numbers.
     """
     full = three(op, axes)
     images = x.shape[0]
     positions, plane, out_plane = math.prod(a.count for a in full), math.prod(x.shape[2:]), math.prod(y.shape[2:])
-    numbers = [
+    integers = [
         *(int(bias is not None), images, groups, outs, channels, out_plane, out_from, w_from),
         *(w.size // groups, *w_strides),
         *columns(full, "count", "taps", "size", "start", "step", "tap", "out", "w"),
     ]
-    arrays = (y, x, w, y if bias is None else bias)
+    arguments = (y, x, w, *(y if array is None else array for array in (bias, saved)), *integers, *numbers)
     total = images * positions
     if is_depthwise(groups, outs, channels):
-        programs = tiles.cdiv(total * groups * outs, dict(DEPTHWISE.constants)["BLOCK"])
+        programs = tiles.cdiv(total * groups * outs, DEPTHWISE)
         check_reach(op, 1, positions, max(channels * plane, out_plane), 0)
-        launch(DEPTHWISE, (programs,), (*arrays, *numbers), rt.stream)
+        launch(depthwise(ending), (programs,), arguments, rt.stream)
         return
     kind = kind_of(rt, str(y.dtype))
-    tile = conv_tile(outs, channels, kind)
+    tile = conv_tile(outs, channels, kind, ending.saved is not None)
     _, block_m, block_n, _, _ = tile
     check_reach(op, images, positions, groups * max(channels * plane, outs * out_plane), block_n)
     programs = groups * tiles.cdiv(outs, block_m) * tiles.cdiv(total, block_n)
-    launch(kernel(*tile, INPUT_PRECISION[kind]), (programs,), (*arrays, *numbers), rt.stream)
+    launch(kernel(*tile, kind, ending), (programs,), arguments, rt.stream)
+
+
+def types(dtype: str) -> tuple[str, ...]:
+    """The argument types of both kernels."""
+    return (*(f"*{dtype}",) * 5, *("int32",) * (11 + 8 * AXES), "float32", "float32")
 
 
 def _variants() -> list[Variant]:
     found = []
-    ints = ("int32",) * (11 + 8 * AXES)
     for dtype, kind in KINDS:
-        types = (f"*{dtype}",) * 4 + ints
         if kind != "tf32":
-            found.append(Variant(DEPTHWISE, types))
+            found.append(Variant(depthwise(), types(dtype)))
         for tapwise, tile in product((True, False), CONV[kind].values()):
             if tapwise or tile[2] == 16:
-                code = kernel(tapwise, *tile, INPUT_PRECISION[kind])
-                found.append(Variant(code, types))
+                found.append(Variant(kernel(tapwise, *tile, kind), types(dtype)))
     return found
 
 

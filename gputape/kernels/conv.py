@@ -9,7 +9,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch
 from . import _windows, tiles
-from ._products import INPUT_PRECISION, KINDS, kind_of
+from ._products import INPUT_PRECISION, KINDS, NOTHING, Ending, kind_of
 from ._windows import Axis
 from .launch import Kernel, Variant, covering, launch, need_kernel, triton
 from .norm import _sum_groups
@@ -20,14 +20,31 @@ DEEP = 32  # positions of a tile, half of it in float32
 WEIGHT_TILES = ((64, 64), (64, 16), (32, 16), (16, 16))  # (outputs, weights of an output)
 
 
-def conv_nd(rt: Any, y: Any, input: Any, weight: Any, bias: Any, *, groups: int, **window: Any) -> None:
+def conv_nd(rt: Any, y: Any, input: Any, weight: Any, bias: Any, **window: Any) -> None:
     need_kernel("conv_nd", y)
+    _convolve(rt, "conv_nd", y, input, weight, bias, **window)
+
+
+def _convolve(
+    rt: Any,
+    op: str,
+    y: Any,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    ending: Ending = NOTHING,
+    numbers: tuple[float, float] = (0.0, 0.0),
+    saved: Any = None,
+    *,
+    groups: int,
+    **window: Any,
+) -> None:
     x, w, b = rt.packed(input), rt.packed(weight), None if bias is None else rt.packed(bias)
     outs, channels = w.shape[0] // groups, w.shape[1]
     taps = math.prod(w.shape[2:])
     axes = _axes(x.shape[2:], y.shape[2:], w.shape[2:], **window)
-    sizes = {"groups": groups, "outs": outs, "channels": channels}
-    _windows.convolve(rt, "conv_nd", y, x, w, b, axes, **sizes, w_strides=(channels * taps, taps))
+    places = {"groups": groups, "outs": outs, "channels": channels, "w_strides": (channels * taps, taps)}
+    _windows.convolve(rt, op, y, x, w, b, axes, **places, ending=ending, numbers=numbers, saved=saved)
 
 
 def _axes(

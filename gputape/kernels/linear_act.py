@@ -36,7 +36,7 @@ def linear_act(
     scratch: Any = (),
 ) -> None:
     need_kernel("linear_act", y)
-    formula, numbers = _formula(activation, dict(options))
+    ending, numbers = _ending_of("linear_act", activation, options, residual is not None, keep)
     _products.multiply(
         rt,
         "linear_act",
@@ -45,7 +45,7 @@ def linear_act(
         weight.T,
         None if bias is None else rt.packed(bias),
         scratch,
-        _ending(activation, formula, residual is not None, keep),
+        ending,
         numbers,
         None if residual is None else rt.packed(residual),
         saved,
@@ -68,6 +68,21 @@ def _formula(activation: str, options: dict[str, Any]) -> tuple[str, tuple[float
     return suffix, (first, second)
 
 
+def _ending_of(
+    op: str, activation: str, options: Any, residual: bool, keep: bool
+) -> tuple[_products.Ending, tuple[float, float]]:
+    """The ending of a kernel, and the plain numbers of its activation.
+
+    Raises:
+        BackendError: there is no kernel with that activation.
+    """
+    if not _takes(activation, options):
+        plain = op.removesuffix("_act")
+        raise BackendError(f"{op}: no kernel for {activation!r}. Call {plain} and the activation one after the other.")
+    suffix, numbers = _formula(activation, dict(options))
+    return _ending(activation, suffix, residual, keep), numbers
+
+
 @cache
 def _ending(activation: str, suffix: str, residual: bool, keep: bool = True) -> _products.Ending:
     kind = _saved_of(activation)
@@ -82,10 +97,6 @@ def _ending(activation: str, suffix: str, residual: bool, keep: bool = True) -> 
 
 def _function(formula: str, kinds: str) -> Function:
     """A formula as a device function of its last operand; a gradient's other operand, dy, is 1."""
-    if formula not in FORMULAS:
-        raise BackendError(
-            f"linear_act: no kernel for {formula!r}. Call linear and the activation one after the other."
-        )
     name = formula.replace(".", "_")
     return function(Chain(name, tuple(kinds), (Step(formula, tuple(range(len(kinds)))),), ((len(kinds), "f"),)))
 

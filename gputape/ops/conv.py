@@ -66,7 +66,7 @@ def _conv_canon(op: str, n: int | None) -> Callable[..., dict[str, Any]]:
     return canon
 
 
-def _conv_rule(op: str) -> Callable[..., Aval]:
+def conv_rule(op: str) -> Callable[..., Aval]:
     def rule(
         input: Aval, weight: Aval, bias: Aval | None, *, stride: Ints, padding: Pairs, dilation: Ints, groups: int
     ) -> Aval:
@@ -117,8 +117,9 @@ def input_grad(F: Any, dy: Any, weight: Any, sizes: Ints, attrs: dict[str, Any])
     return F.conv_transpose_nd(dy, weight, None, attrs["stride"], crop, attrs["dilation"], attrs["groups"])
 
 
-def _conv_vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> tuple[Any, Any, Any]:
-    x, w, _ = at.ins
+def conv_vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> tuple[Any, Any, Any]:
+    """Gradients of input, weight and bias, `at` being a convolution with its attributes among others."""
+    x, w, *_ = at.ins
     need_x, need_w, need_b = at.needs
     dx = input_grad(F, dy, weight, x.shape[2:], at.attrs) if need_x else None
     if not need_w:
@@ -138,7 +139,7 @@ _ND: dict[str, Any] = dict(batch=(0, None, None, 0), public=False)
 _1: dict[str, Any] = dict(stride=(1,), padding=((0, 0),), dilation=(1,), groups=1)
 _2: dict[str, Any] = dict(stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1)
 # name, images, channels in and out, rows and columns of 3×3 convolutions that keep the size
-_LAYERS = (
+LAYERS = (
     ("digits conv", 64, 1, 16, 8),
     ("cnn conv 1", 64, 1, 16, 28),
     ("cnn conv 2", 64, 16, 32, 14),
@@ -151,8 +152,8 @@ register(
     signature="input, weight, bias, stride, padding, dilation, groups",
     precision="narrow",
     inputs=("input", "weight", "bias"),
-    rule=_conv_rule("conv_nd"),
-    vjp=_conv_vjp,
+    rule=conv_rule("conv_nd"),
+    vjp=conv_vjp,
     saves=("input", "weight"),
     flops=lambda at: 2 * at.out.size * prod(at.ins[1].shape[1:]),
     samples=(
@@ -165,7 +166,7 @@ register(
     ),
     perf=tuple(
         Perf(t(n, c, side, side), t(o, c, 3, 3), t(o), gemms_=((1, o, n * side**2, 9 * c),), name_=name, **_2)
-        for name, n, c, o, side in _LAYERS
+        for name, n, c, o, side in LAYERS
     ),
     **_ND,
     exempt={"conv_depthwise": "depthwise: no matrix product, one thread per element"},
@@ -235,7 +236,7 @@ input (N, C, *spatial), dy (N, out, *positions), dweight (out, C/groups, *kernel
             name_=name,
             **_2,
         )
-        for name, n, c, o, side in _LAYERS
+        for name, n, c, o, side in LAYERS
     ),
     public=False,
     exempt={"conv_weight_depthwise": "depthwise: no matrix product, taps at odd addresses"},
@@ -288,7 +289,7 @@ stride, padding and dilation: an integer, or one per axis. padding may also be "
         precision="narrow",
         inputs=("input", "weight", "bias"),
         canon=_conv_canon(name, n),
-        rule=_conv_rule(name),
+        rule=conv_rule(name),
         compose=_compose,
         samples=samples,
         errors=(*_errors(n or 2), Bad(ShapeError, "weight has shape", t(2, 3, 5), t(4, 3))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..aval import Aval, need_same_dtype
@@ -10,33 +11,42 @@ from ..registry import At, Op, find, get, register
 from ..samples import Bad, Perf, Sample, t
 
 
-def saved_of(activation: str) -> str | None:
+def saved_of(activation: str, op: str = "linear_act") -> str | None:
     """What the gradient of an activation needs: its result ("y"), its slope ("slope"), or nothing (None) of "none".
+
+    Args:
+        op: who asks.
 
     Raises:
         ArgumentError: there is no such activation.
     """
     if activation == "none":
         return None
-    op, backward = find(activation), find(f"{activation}_bwd")
-    if op is None or backward is None or op.inputs != ("input",) or op.batch != "pointwise":
+    card, backward = find(activation), find(f"{activation}_bwd")
+    if card is None or backward is None or card.inputs != ("input",) or card.batch != "pointwise":
         raise ArgumentError(
-            f"linear_act: {activation!r} is not an activation with a gradient op of its own. "
+            f"{op}: {activation!r} is not an activation with a gradient op of its own. "
             'Use one such as "relu" or "gelu", or "none".'
         )
-    return "y" if op.saves == ("y",) else "slope"
+    return "y" if card.saves == ("y",) else "slope"
 
 
-def _canon(input: Aval, *others: Aval | None, activation: str, options: Any, keep: bool) -> dict[str, Any]:
-    """The options of the activation's own card, all of them, as pairs."""
-    given = dict(options)
-    if saved_of(activation) is None:
-        if given:
-            raise ArgumentError(f"linear_act: options {given} without an activation. Leave them out.")
-        return {"activation": activation, "options": (), "keep": bool(keep)}
-    card = get(activation)
-    options = tuple(card.at((input,), card.values(given)).attrs.items())
-    return {"activation": activation, "options": options, "keep": bool(keep)}
+def canon_of(op: str) -> Callable[..., dict[str, Any]]:
+    """The `canon` of a card with an activation: of its options, all those of the activation's own card, as pairs."""
+
+    def canon(
+        input: Aval, *others: Aval | None, activation: str, options: Any, keep: bool, **rest: Any
+    ) -> dict[str, Any]:
+        given = dict(options)
+        if saved_of(activation, op) is None:
+            if given:
+                raise ArgumentError(f"{op}: options {given} without an activation. Leave them out.")
+        else:
+            card = get(activation)
+            given = card.at((input,), card.values(given)).attrs
+        return {**rest, "activation": activation, "options": tuple(given.items()), "keep": bool(keep)}
+
+    return canon
 
 
 def _rule(
@@ -53,26 +63,30 @@ def _rule(
     return y, y if keep and (kind == "slope" or (kind == "y" and residual is not None)) else None
 
 
-def _vjp(F: Any, at: At, grads: Any, input: Any, weight: Any, bias: Any, y: Any, saved: Any) -> tuple[Any, ...]:
-    """With z the affine map, h = act(z) and y = h + residual: dz = act'(z)·dy, the rest is linear's gradient.
+def before_activation(F: Any, at: At, grads: Any, y: Any, saved: Any, affine: Callable[[], Any]) -> Any:
+    """dz, with z = `affine()`, h = act(z) and y = h or h + residual; None where it is zero.
 
     `saved` is h or act'(z), and a function of z as well: the second of `grads` is its cotangent.
     """
-    assert at.attrs["keep"], "linear_act: a value that gradients need was not kept"
+    assert at.attrs["keep"], f"{at.op.name}: a value that gradients need was not kept"
     dy, dsaved = grads
     name, options = at.attrs["activation"], dict(at.attrs["options"])
-    kind, dz = saved_of(name), dy
+    kind = saved_of(name)
     if kind == "y":
         h, dh = (y, dy) if saved is None else (saved, _total(F, dy, dsaved))
-        dz = F.op(f"{name}_bwd", dh, h, **options)
-    elif kind == "slope":
-        dz = None if dy is None else F.mul(dy, saved)
-        if dsaved is not None:
-            dz = _total(F, dz, _bent(F, get(f"{name}_bwd"), options, dsaved, F.linear(input, weight, bias)))
+        return F.op(f"{name}_bwd", dh, h, **options)
+    if kind is None:
+        return dy
+    dz = None if dy is None else F.mul(dy, saved)
+    return dz if dsaved is None else _total(F, dz, _bent(F, get(f"{name}_bwd"), options, dsaved, affine()))
+
+
+def _vjp(F: Any, at: At, grads: Any, input: Any, weight: Any, bias: Any, y: Any, saved: Any) -> tuple[Any, ...]:
+    dz = before_activation(F, at, grads, y, saved, lambda: F.linear(input, weight, bias))
     bias_too = at.needs[2] and bias is not None
     wanted = dz is not None and any(at.needs[:3])  # a cotangent of the slope of straight lines ends here
     made = F.linear_bwd(dz, input, weight, needs=(*at.needs[:2], bias_too)) if wanted else (None,) * 3
-    return *made, dy if at.needs[3] else None
+    return *made, grads[0] if at.needs[3] else None
 
 
 def _total(F: Any, a: Any, b: Any) -> Any:
@@ -105,7 +119,7 @@ register(
     precision="narrow",
     inputs=("input", "weight", "bias", "residual"),
     outputs=("y", "saved"),
-    canon=_canon,
+    canon=canon_of("linear_act"),
     rule=_rule,
     vjp=_vjp,
     saves=("input", "weight", "bias", "y", "saved"),

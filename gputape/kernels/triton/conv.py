@@ -9,6 +9,8 @@ always three axes; missing ones have size 1. Offsets inside a tile are 32-bit; 6
 import triton
 import triton.language as tl
 
+import gputape.kernels.triton.matmul as matmul
+
 
 @triton.jit
 def conv(
@@ -16,6 +18,7 @@ def conv(
     x_ptr,  # in (images, groups, channels, size0, size1, size2)
     w_ptr,  # in: group, output, channel and tap lie w_group, w_out, w_channel and w0, w1, w2 elements apart
     bias_ptr,  # in (groups, outs), unused unless has_bias
+    saved_ptr,  # out, as y: what the backward pass needs of the activation, unused unless SAVED
     has_bias,
     images,
     groups,
@@ -51,6 +54,10 @@ def conv(
     w0,
     w1,
     w2,
+    c0,  # the plain numbers of the activation
+    c1,
+    ACTIVATION: tl.constexpr,  # device functions of (sum, c0, c1), or None
+    SAVED: tl.constexpr,
     TAPWISE: tl.constexpr,  # channels are a multiple of BLOCK_K: all of a block's depth shares one tap
     BLOCK_M: tl.constexpr,  # outputs (channels of y)
     BLOCK_N: tl.constexpr,  # positions, over all images
@@ -116,11 +123,14 @@ def conv(
         total = tl.dot(w, x, total, input_precision=INPUT_PRECISION)
 
     bias = tl.load(bias_ptr + group * outs + o, mask=o_inside & (has_bias != 0), other=0.0)
-    y = total + bias.to(tl.float32)[:, None]
-    y_ptr += (first_image.to(tl.int64) * groups + group) * outs * out_plane + out_from
+    bias = bias.to(tl.float32)[:, None]
+    plane_of = (first_image.to(tl.int64) * groups + group) * outs * out_plane + out_from
     y_at = image * (groups * outs * out_plane) + j0 * out0 + j1 * out1 + j2 * out2
+    at = y_at[None, :] + (o * out_plane)[:, None]
     inside = o_inside[:, None] & p_inside[None, :]
-    tl.store(y_ptr + (y_at[None, :] + (o * out_plane)[:, None]), y.to(y_ptr.dtype.element_ty), mask=inside)
+    y_ptr += plane_of
+    saved_ptr += plane_of
+    matmul._finish(total, bias, y_ptr, y_ptr, saved_ptr, at, inside, c0, c1, ACTIVATION, SAVED, None)
 
 
 @triton.jit
@@ -129,6 +139,7 @@ def conv_depthwise(
     x_ptr,
     w_ptr,
     bias_ptr,
+    saved_ptr,
     has_bias,
     images,
     groups,
@@ -164,6 +175,10 @@ def conv_depthwise(
     w0,
     w1,
     w2,
+    c0,
+    c1,
+    ACTIVATION: tl.constexpr,
+    SAVED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Groups of one channel or one output: a program has BLOCK outputs and visits their products one by one."""
@@ -206,7 +221,8 @@ def conv_depthwise(
 
     bias = tl.load(bias_ptr + output, mask=inside & (has_bias != 0), other=0.0)
     y_at = row * out_plane + out_from + j0 * out0 + j1 * out1 + j2 * out2
-    tl.store(y_ptr + y_at, (total + bias.to(tl.float32)).to(y_ptr.dtype.element_ty), mask=inside)
+    bias = bias.to(tl.float32)
+    matmul._finish(total, bias, y_ptr, y_ptr, saved_ptr, y_at, inside, c0, c1, ACTIVATION, SAVED, None)
 
 
 @triton.jit
