@@ -15,6 +15,7 @@ from ._sums import add_up, moment_buffers, moments
 from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
 from .tiles import cdiv
 
+FEW_ROWS, FEW_CHANNELS = 256, 16  # of a program that holds all samples of its channels
 CHANNELS = 256  # per program of the kernel that goes over channels only
 
 
@@ -39,8 +40,16 @@ def _tiled(s: Step) -> tuple[tuple[int], tuple[Any, ...]]:
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
+def _few(shape: tuple[int, ...]) -> bool:
+    """Whether a program holds all values of its channels."""
+    n, _, length = _table(shape)
+    return length == 1 and 0 < n <= FEW_ROWS
+
+
 def _moment_buffers(input: Aval, *params: Any, eps: float) -> list[Aval]:
     """What the rounded means lack, and what the steps leave for each other."""
+    if _few(input.shape):
+        return []
     return [Aval(input.shape[1:2], "float32"), *moment_buffers(_table(input.shape), (0, 2))]
 
 
@@ -56,19 +65,27 @@ def batch_norm_train(
     bias: Any,
     *,
     eps: float,
-    scratch: list[Any],
+    scratch: Any = (),
 ) -> None:
     need_kernel("batch_norm_train", input)
     n, channels, length = _table(input.shape)
-    x, (rest, *parts) = rt.packed(input), scratch
+    x = rt.packed(input)
+    w, b = (x if a is None else rt.packed(a) for a in (weight, bias))
+    given = (float(eps), int(weight is not None), int(bias is not None))
+    if _few(input.shape):
+        arrays = (y, mean, var, rstd, x, w, b)
+        launch(FEW, (cdiv(channels, FEW_CHANNELS),), (*arrays, n, channels, *given), rt.stream)
+        return
+    rest, *parts = scratch
     moments(rt, var, mean, rest, x.reshape(n, channels, length), (0, 2), float(n * length), parts)
     if not input.size:  # no program would write rstd, which is NaN as var is
         moments(rt, rstd, mean, rest, x.reshape(n, channels, length), (0, 2), 0.0, parts)
     s = _whole(input.shape)
     grid, sizes = _tiled(s)
-    w, b = (x if a is None else rt.packed(a) for a in (weight, bias))
-    scalars = (channels, float(eps), int(weight is not None), int(bias is not None))
-    launch(_forward(s.last, s.tile), grid, (y, rstd, x, w, b, mean, rest, var, *sizes, *scalars), rt.stream)
+    launch(_forward(s.last, s.tile), grid, (y, rstd, x, w, b, mean, rest, var, *sizes, channels, *given), rt.stream)
+
+
+FEW = triton("batch_norm", "batch_norm_few", divisible=("channels",), BLOCK_ROWS=FEW_ROWS, BLOCK_COLS=FEW_CHANNELS)
 
 
 @cache
@@ -143,6 +160,8 @@ def _variants() -> list[Variant]:
     tiled = ("int32", "int64", "int32", "int32", "int32")  # sizes and channels
     for dtype in FLOATS:
         x = f"*{dtype}"
+        few = (x, stat, stat, stat, x, x, x, "int32", "int32", "float32", "int32", "int32")
+        found += [Variant(FEW, few, wide) for wide in (True, False)]
         found += variants(_forward, (x, stat, x, x, x, stat, stat, stat, *tiled, "float32", "int32", "int32"))
         found += variants(_sums, (stat, x, x, stat, *STEP_TYPES, "int32"), TILES)
         found += variants(_input, (x, x, x, stat, stat, *tiled))

@@ -51,6 +51,45 @@ def batch_norm(
 
 
 @triton.jit
+def batch_norm_few(
+    y_ptr,  # out (n, channels) float
+    mean_ptr,  # out (channels) float32, like the two after it
+    var_ptr,
+    rstd_ptr,
+    x_ptr,  # in (n, channels) float
+    weight_ptr,  # in (channels) float, read if has_weight
+    bias_ptr,  # in (channels) float, read if has_bias
+    n,
+    channels,
+    eps,
+    has_weight,
+    has_bias,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_COLS: tl.constexpr,
+):
+    """Statistics and result of up to BLOCK_ROWS samples, which a program holds whole."""
+    row = tl.arange(0, BLOCK_ROWS)
+    channel = tl.program_id(0) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
+    known = channel < channels
+    inside = (row < n)[:, None] & known[None, :]
+    at = row[:, None].to(tl.int64) * channels + channel[None, :]
+    x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    mean = tl.sum(x, axis=0) / n
+    centred = tl.where(inside, x - mean[None, :], 0.0)
+    rest = tl.sum(centred, axis=0) / n  # what the rounded mean lacks
+    centred = tl.where(inside, centred - rest[None, :], 0.0)
+    var = tl.sum(centred * centred, axis=0) / n
+    rstd = 1.0 / tl.sqrt(var + eps)
+    weight = tl.load(weight_ptr + channel, mask=known & (has_weight != 0), other=1.0).to(tl.float32)
+    bias = tl.load(bias_ptr + channel, mask=known & (has_bias != 0), other=0.0).to(tl.float32)
+    y = centred * (rstd * weight)[None, :] + bias[None, :]
+    tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+    tl.store(mean_ptr + channel, mean + rest, mask=known)
+    tl.store(var_ptr + channel, var, mask=known)
+    tl.store(rstd_ptr + channel, rstd, mask=known)
+
+
+@triton.jit
 def batch_norm_bwd_sums(
     part_ptr,  # out (3, outputs, groups) float32: Σ dy, Σ c and Σ dy · c with c = x - mean
     dy_ptr,  # in (outer, n, inner) float
