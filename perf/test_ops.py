@@ -39,6 +39,7 @@ SLOW: tuple[tuple[str, str, str], ...] = (
     ("gelu", "", "erf is a polynomial and a tanh: " + _PASSES),
     *((name, "", _PASSES) for name in ("hardswish", "hardswish backward", "prelu")),
     ("prod", "", _HALVES),
+    ("prod backward", "", "two running products, and copies that turn rows round for the one from the end"),
     *((name, "", _PHILOX) for name in ("random_normal", "random_uniform")),
 )
 

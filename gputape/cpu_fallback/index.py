@@ -45,8 +45,9 @@ def _add_rows(xp: Any, y: Any, index: Any, rows: Any, alpha: float) -> None:
     if y.ndim == 1:
         _add_at(xp, y, index, rows)
         return
-    places, sums = _sum_by_index(xp, index, rows, len(y))
-    y[places] += sums
+    if not xp.greater(index[1:], index[:-1]).all():
+        index, rows = _sum_by_index(xp, index, rows, len(y))
+    y[index] += rows
 
 
 def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:
@@ -55,8 +56,11 @@ def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:
     keys = index.astype("uint16") if size <= 65536 else index  # sorted by radix, 20 times faster
     order = xp.argsort(keys, kind="stable")
     ordered = index[order]
-    starts = xp.flatnonzero(xp.concatenate((xp.ones(1, bool), ordered[1:] != ordered[:-1])))
-    counts = xp.diff(starts, append=n)
+    first = xp.empty(n + 1, bool)  # of its segment, and the end
+    first[0] = first[n] = True
+    xp.not_equal(ordered[1:], ordered[:-1], out=first[1:n])
+    bounds = first.nonzero()[0]
+    starts, counts = bounds[:-1], bounds[1:] - bounds[:-1]
     if int(counts.max()) > len(starts):  # few long segments
         return ordered[starts], xp.add.reduceat(rows.take(order, 0), starts, axis=0)
     # Many short segments: the first row of every segment, the longest segment in front, then the second row of those
