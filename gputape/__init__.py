@@ -23,6 +23,7 @@ from .random import (
     Generator,
     bernoulli,
     manual_seed,
+    multinomial,
     normal,
     rand,
     rand_like,

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import HOST
+from .arrays import HOST, asnumpy
 from .aval import FLOATS, broadcast_shapes, need_float, promote
 from .backend import as_array, aval_of, backend
 from .dispatch import call, interpreter
-from .errors import ArgumentError, CompileError, DTypeError
+from .errors import ArgumentError, CompileError, DTypeError, ShapeError
 from .functions import Execute
 from .node import source_line
 from .ops.random import words
@@ -264,3 +264,54 @@ def bernoulli(input: Any, *, generator: Generator | None = None) -> Any:
     need_float("bernoulli", input=aval)
     drawn = rand(*aval.shape, dtype="float64" if aval.dtype == "float64" else "float32", generator=generator)
     return call("cast", call("lt", drawn, input), aval.dtype)
+
+
+def multinomial(input: Any, num_samples: int, replacement: bool = False, *, generator: Generator | None = None) -> Any:
+    """Classes drawn with the probabilities that the rows of `input` are proportional to. As torch.multinomial.
+
+    Args:
+        input: (C,) or (N, C), 0 or more; its sums need not be 1.
+        num_samples: how many classes to draw from each row.
+        replacement: whether a class may be drawn again.
+
+    Returns:
+        int64 (num_samples,) or (N, num_samples), in the order in which they were drawn.
+
+    Raises:
+        DTypeError: `input` is not floating point.
+        ShapeError: it has not one or two axes, or no classes.
+        ArgumentError: an element is negative or no finite number, or a row has nothing to draw from, or without
+            replacement fewer than num_samples classes. (A compiled function cannot tell what `input` holds.)
+    """
+    aval = _aval(input)
+    need_float("multinomial", input=aval)
+    if aval.ndim not in (1, 2) or not aval.shape[-1]:
+        raise ShapeError(f"multinomial: input has shape {aval.shape}. Give it (C,) or (N, C), with classes to draw.")
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ArgumentError(f"multinomial: num_samples={num_samples!r} must be an integer of at least 1.")
+    if not replacement and num_samples > aval.shape[-1]:
+        raise ArgumentError(
+            f"multinomial: num_samples={num_samples} of {aval.shape[-1]} classes. Draw fewer, or with replacement."
+        )
+    rec = ACTIVE.get()
+    if rec is None or not rec.tracing:
+        _check_weights(asnumpy(input), 1 if replacement else num_samples)
+    dtype = "float64" if aval.dtype == "float64" else "float32"
+    weights = call("detach", call("cast", input, dtype))
+    if replacement:
+        upto = call("cumsum", weights, -1)
+        upto = call("div", upto, call("narrow", upto, -1, aval.shape[-1] - 1, 1))
+        drawn = rand(*aval.shape[:-1], num_samples, dtype=dtype, generator=generator)
+        return call("searchsorted", upto, drawn, right=True)
+    # Waiting times at the rates `weights`: the classes that come first are the sample
+    drawn = rand(*aval.shape, dtype=dtype, generator=generator)
+    waited = call("clamp", call("neg", call("log1p", call("neg", drawn))), 2.0**-25)
+    return call("topk", call("div", weights, waited), num_samples)[1]
+
+
+def _check_weights(weights: np.ndarray, least: int) -> None:
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ArgumentError("multinomial: input holds what is negative or no finite number. Pass 0 or more.")
+    found = np.count_nonzero(weights, -1).min(initial=least)
+    if found < least:
+        raise ArgumentError(f"multinomial: a row has {found} classes above 0, but {least} are needed. Draw fewer.")

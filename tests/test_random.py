@@ -226,6 +226,58 @@ def test_bernoulli_follows_its_probabilities():
         gt.bernoulli(np.ones(3, np.int64))
 
 
+def test_multinomial_draws_with_the_probabilities_it_is_given():
+    p = np.array([[0, 1, 2, 0, 5], [3, 0, 0, 1, 1]], np.float32)
+    q, n = p / p.sum(1, keepdims=True), 20000
+    drawn = gt.multinomial(p, n, replacement=True)
+    assert drawn.shape == (2, n) and drawn.dtype == np.int64
+    found = np.stack([np.bincount(row, minlength=5) / n for row in drawn])
+    assert (found[p == 0] == 0).all() and (np.abs(found - q) < 5 * np.sqrt(q * (1 - q) / n + 1e-12)).all()
+
+    drawn = gt.multinomial(np.tile(p[0], (n, 1)), 3)  # each class once, the heavy ones sooner
+    np.testing.assert_array_equal(np.sort(drawn, 1), np.tile([1, 2, 4], (n, 1)))
+    second = sum(q[0, k] * np.where(np.arange(5) == k, 0, q[0]) / (1 - q[0, k]) for k in (1, 2, 4))
+    for place, want in ((0, q[0]), (1, second)):
+        found = np.bincount(drawn[:, place], minlength=5) / n
+        assert (np.abs(found - want) < 5 * np.sqrt(want * (1 - want) / n + 1e-12)).all()
+    assert gt.multinomial(p[1], 2).shape == (2,)
+
+
+def test_multinomial_in_a_compiled_function_draws_anew():
+    f = gt.compile(lambda p: gt.multinomial(p, 4, True))
+    drawn = [f(np.ones(1000, np.float32)) for _ in range(3)]
+    assert len({tuple(d) for d in drawn}) == 3 and all((d >= 0).all() and (d < 1000).all() for d in drawn)
+
+
+@pytest.mark.parametrize(
+    "p, n, error, match",
+    [
+        ([1, 2], 1, gt.DTypeError, "floating-point"),
+        ([[[1.0]]], 1, gt.ShapeError, "shape \\(1, 1, 1\\)"),
+        ([1.0, -1.0], 1, gt.ArgumentError, "negative"),
+        ([1.0, np.inf], 1, gt.ArgumentError, "finite"),
+        ([[1.0, 0.0], [0.0, 0.0]], 1, gt.ArgumentError, "0 classes above 0"),
+        ([1.0, 0.0], 2, gt.ArgumentError, "1 classes above 0, but 2 are needed"),
+        ([1.0, 1.0], 3, gt.ArgumentError, "3 of 2 classes"),
+        ([1.0, 1.0], 0, gt.ArgumentError, "num_samples=0"),
+    ],
+)
+def test_multinomial_refuses(p, n, error, match):
+    with pytest.raises(error, match=match):
+        gt.multinomial(np.array(p), n)
+
+
+def test_rrelu_draws_slopes_in_training():
+    x = np.full((40, 50), -1.0, np.float32)
+    y = gt.rrelu(x, 0.25, 0.75, training=True)
+    assert y.min() > -0.75 and y.max() <= -0.25 and abs(y.mean() + 0.5) < 0.02 and len(np.unique(y)) > 1900
+    np.testing.assert_array_equal(gt.rrelu(x, 0.25, 0.75), -0.5)
+    layer = gt.nn.RReLU()
+    assert len(np.unique(layer(x))) > 1900
+    layer.eval()
+    np.testing.assert_allclose(layer(x), -11 / 48, rtol=1e-6)
+
+
 # --- dropout ----------------------------------------------------------------------------------------------------------
 
 

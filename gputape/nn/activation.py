@@ -237,6 +237,18 @@ class Threshold(_Activation):
         super().__init__(threshold=threshold, value=value)
 
 
+class RReLU(_Activation):
+    """x where x ≥ 0, else x times a slope: in training a random one of [lower, upper] for each, else the middle."""
+
+    op = "rrelu"
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
+        super().__init__(lower=lower, upper=upper)
+
+    def forward(self, input: Any) -> Any:
+        return call("rrelu", input, training=self.training, **self.options)
+
+
 class GLU(_Activation):
     """The first half of x along `dim`, times the sigmoid of the second."""
 

@@ -1,4 +1,4 @@
-"""Cards of the dropouts beside the plain one, and of gumbel_softmax: random ops with a gradient."""
+"""Cards of the dropouts beside the plain one, of rrelu and gumbel_softmax: random ops with a gradient."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def _mask(F: Any, shape: tuple[int, ...], p: float, dtype: str) -> Any:
     """0 with probability p, else 1/(1-p); one word of the generator per element."""
     state, offset = F.rng(math.prod(shape))
     return F.dropout_mask(state, shape, p, offset, dtype)
+
+
+def _uniform(F: Any, a: Aval) -> Any:
+    """Uniform numbers in [0, 1) of a's shape and dtype; one word of the generator per element."""
+    state, offset = F.rng(a.size)
+    drawn = F.random_uniform(state, a.shape, "float32", offset)
+    return drawn if a.dtype == "float32" else F.cast(drawn, a.dtype)
 
 
 # --- whole channels ---------------------------------------------------------------------------------------------------
@@ -127,6 +134,58 @@ register(
 )
 
 
+# --- rrelu ------------------------------------------------------------------------------------------------------------
+
+
+def _rrelu_canon(input: Aval, *, lower: Any, upper: Any, training: Any) -> dict[str, Any]:
+    check_number("rrelu", "lower", lower)
+    check_number("rrelu", "upper", upper)
+    if lower > upper:
+        raise ArgumentError(f"rrelu: lower={lower} is above upper={upper}. Exchange them.")
+    return {"lower": lower, "upper": upper, "training": bool(training)}
+
+
+def _rrelu_rule(input: Aval, **attrs: Any) -> Aval:
+    need_float("rrelu", input=input)
+    return input
+
+
+def _rrelu(F: Any, input: Any, *, lower: float, upper: float, training: bool) -> Any:
+    a = F.aval(input)
+    if not training:
+        return F.leaky_relu(input, (lower + upper) / 2)
+    slope = F.add(F.scale(_uniform(F, a), upper - lower), F.const(lower, a.dtype))
+    return F.where(F.lt(input, F.const(0, a.dtype)), F.mul(input, slope), input)
+
+
+register(
+    name="rrelu",
+    doc="""input where input ≥ 0, else input times a slope: (lower + upper)/2, or, if `training`, a random one for each
+    element, uniform in [lower, upper), which takes one word of the generator. Xu et al. 2015; as
+    torch.nn.functional.rrelu.""",
+    signature="input, lower=0.125, upper=0.3333333333333333, training=False",
+    inputs=("input",),
+    canon=_rrelu_canon,
+    rule=_rrelu_rule,
+    compose=_rrelu,
+    samples=(
+        Sample(t(5, 3)),
+        Sample(t(5, 7), training=True),
+        Sample(t(5, 7), lower=-0.5, upper=0.5, training=True),
+        Sample(t(3), lower=0.25, upper=0.25, training=True),
+        Sample(t(), training=True),
+        Sample(t(0, 3), training=True),
+        Sample(t(4, 6, layout="transposed"), training=True),
+        Sample(t(7, dtype="float64"), training=True),
+    ),
+    errors=(
+        Bad(ArgumentError, "above upper", t(3), lower=1, upper=0),
+        Bad(ArgumentError, "lower='1'", t(3), lower="1"),
+        Bad(DTypeError, "floating-point", INTS),
+    ),
+)
+
+
 # --- gumbel_softmax ---------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +201,7 @@ def _gumbel_rule(logits: Aval, **attrs: Any) -> Aval:
 
 def _gumbel(F: Any, logits: Any, *, tau: float, hard: bool, eps: float, dim: int) -> Any:
     a = F.aval(logits)
-    state, offset = F.rng(a.size)
-    uniform = F.random_uniform(state, a.shape, "float32", offset)
-    if a.dtype == "float64":
-        uniform = F.cast(uniform, a.dtype)
+    uniform = _uniform(F, a.with_dtype("float64" if a.dtype == "float64" else "float32"))
     # -log(1 - u) is exponential; a u of 0 counts as half the step between uniforms
     noise = F.neg(F.log(F.clamp(F.neg(F.log1p(F.neg(uniform))), 2.0**-25)))
     if F.aval(noise).dtype != a.dtype:
