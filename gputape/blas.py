@@ -21,10 +21,16 @@ def libraries() -> list[Any]:
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
+def _openblas() -> list[Any]:
+    """Those of OpenBLAS: others that are loaded serve other packages."""
+    return [b for b in libraries() if b.internal_api == "openblas"]
+
+
 @functools.cache
 def leaves_small_unpacked() -> bool:
     """Whether a float32 product of at most UNPACKED is quicker than its share of a larger one."""
-    return all(b.internal_api == "openblas" and b.architecture in _WITH_AVX512 for b in libraries())
+    found = _openblas()
+    return bool(found) and all(b.architecture in _WITH_AVX512 for b in found)
 
 
 @contextlib.contextmanager
@@ -42,4 +48,4 @@ def better_in_parts(size: int) -> bool:
     for BLAS to use several threads, and has them."""
     if size <= UNPACKED or not leaves_small_unpacked():
         return False
-    return size <= 2 * UNPACKED or _ALONE.get() or all(b.num_threads == 1 for b in libraries())
+    return size <= 2 * UNPACKED or _ALONE.get() or all(b.num_threads == 1 for b in _openblas())

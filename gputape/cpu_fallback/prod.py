@@ -8,7 +8,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch
 from ..flat import as_one as _as_one
-from .reduce import _running_pairs
+from .reduce import _MANY, _running_pairs
 
 _FEW, _NARROW = 512, 32
 
@@ -59,7 +59,7 @@ _PAIRS = 8  # elements of the longest run that is multiplied by itself, before w
 
 def _cumprod_buffers(input: Aval, *, dim: int, dtype: str | None) -> list[Aval]:
     last = input.ndim > 0 and dim == input.ndim - 1 and input.shape[dim] > 8 * _PAIRS
-    return [input] if last and input.size and input.is_float and dtype in (None, input.dtype) else []
+    return [input] if last and input.size >= _MANY and input.is_float and dtype in (None, input.dtype) else []
 
 
 @scratch(_cumprod_buffers)

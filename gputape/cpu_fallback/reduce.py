@@ -17,7 +17,7 @@ from ..backend import scratch
 
 _FEW, _RUN, _LONG = 512, 1024, 1 << 16
 _ACROSS = 4  # elements side by side from which on running sums are computed side by side
-_PAIRED = 32  # elements along the last axis from which on they are computed in pairs
+_PAIRED, _MANY = 32, 2048  # elements along the last axis, and of all, from which on they are computed in pairs
 
 
 @lru_cache(maxsize=4096)
@@ -172,7 +172,8 @@ def logsumexp(xp: Any, y: Any, input: Any, *, dim: tuple[int, ...], keepdim: boo
 def _running_buffers(input: Aval, *, dim: int, dtype: str | None = None) -> list[Aval]:
     """One for `_running` or, along a long last axis, for `_running_pairs`."""
     n = input.shape[dim] if input.shape else 0
-    pays = math.prod(input.shape[dim + 1 :]) >= _ACROSS or (dim == input.ndim - 1 and n > _PAIRED)
+    along = dim == input.ndim - 1 and n > _PAIRED and input.size >= _MANY
+    pays = math.prod(input.shape[dim + 1 :]) >= _ACROSS or along
     return [input] if pays and n > 1 and input.size and input.is_float and dtype in (None, input.dtype) else []
 
 
