@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..dispatch import call
+from ..errors import ShapeError
 from . import init as initial
-from .module import Module, Parameter, whole, zeros
+from .module import Module, Parameter, not_in_place, whole, zeros
 
 
 class _Activation(Module):
@@ -14,7 +15,8 @@ class _Activation(Module):
 
     op = ""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, inplace: bool = False, **options: Any) -> None:
+        not_in_place(self, inplace)
         self.options = options
 
     def forward(self, input: Any) -> Any:
@@ -29,8 +31,8 @@ class ReLU(_Activation):
 
     op = "relu"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class Tanh(_Activation):
@@ -56,8 +58,8 @@ class SiLU(_Activation):
 
     op = "silu"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class GELU(_Activation):
@@ -74,8 +76,8 @@ class LeakyReLU(_Activation):
 
     op = "leaky_relu"
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__(negative_slope=negative_slope)
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(negative_slope=negative_slope, inplace=inplace)
 
 
 class ELU(_Activation):
@@ -83,8 +85,8 @@ class ELU(_Activation):
 
     op = "elu"
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__(alpha=alpha)
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha=alpha, inplace=inplace)
 
 
 class Softplus(_Activation):
@@ -105,6 +107,15 @@ class Softmax(_Activation):
         super().__init__(dim=dim)
 
 
+class Softmax2d(Module):
+    """The softmax over the channels of (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Any) -> Any:
+        if len(input.shape) not in (3, 4):
+            raise ShapeError(f"Softmax2d: the input has shape {input.shape}. Give it (N, C, H, W) or (C, H, W).")
+        return call("softmax", input, -3)
+
+
 class LogSoftmax(_Activation):
     """The logarithm of the softmax along `dim`."""
 
@@ -122,8 +133,8 @@ class ReLU6(_Activation):
 
     op = "relu6"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class SELU(_Activation):
@@ -131,8 +142,8 @@ class SELU(_Activation):
 
     op = "selu"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class Mish(_Activation):
@@ -140,8 +151,8 @@ class Mish(_Activation):
 
     op = "mish"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class Hardsigmoid(_Activation):
@@ -149,8 +160,8 @@ class Hardsigmoid(_Activation):
 
     op = "hardsigmoid"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class Hardswish(_Activation):
@@ -158,8 +169,8 @@ class Hardswish(_Activation):
 
     op = "hardswish"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class LogSigmoid(_Activation):
@@ -197,8 +208,8 @@ class Hardtanh(_Activation):
 
     op = "hardtanh"
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        super().__init__(min_val=min_val, max_val=max_val)
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(min_val=min_val, max_val=max_val, inplace=inplace)
 
 
 class CELU(_Activation):
@@ -206,8 +217,8 @@ class CELU(_Activation):
 
     op = "celu"
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__(alpha=alpha)
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha=alpha, inplace=inplace)
 
 
 class Hardshrink(_Activation):
@@ -233,8 +244,8 @@ class Threshold(_Activation):
 
     op = "threshold"
 
-    def __init__(self, threshold: float, value: float) -> None:
-        super().__init__(threshold=threshold, value=value)
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__(threshold=threshold, value=value, inplace=inplace)
 
 
 class RReLU(_Activation):
@@ -242,8 +253,8 @@ class RReLU(_Activation):
 
     op = "rrelu"
 
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
-        super().__init__(lower=lower, upper=upper)
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__(lower=lower, upper=upper, inplace=inplace)
 
     def forward(self, input: Any) -> Any:
         return call("rrelu", input, training=self.training, **self.options)

@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 from ..dispatch import call
-from ..errors import ArgumentError, UnsupportedError
+from ..errors import ArgumentError
 from ..ops.embedding import refuse_renorm
 from ..remat import checkpoint
 from . import init
-from .module import Module, Parameter, whole, zeros
+from .module import Module, Parameter, not_in_place, whole, zeros
 
 
 class Identity(Module):
@@ -173,8 +173,7 @@ class _Dropout(Module):
         kind = type(self).__name__
         if not isinstance(p, int | float) or not 0.0 <= p <= 1.0:
             raise ArgumentError(f"{kind}: p={p!r} is not a probability. Use a number from 0 to 1.")
-        if inplace:
-            raise UnsupportedError(f"{kind}: inplace=True is not available; values on a tape never change.")
+        not_in_place(self, inplace)
         self.p = p
 
     def forward(self, input: Any) -> Any:

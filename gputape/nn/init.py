@@ -59,6 +59,7 @@ def fans(param: Any) -> tuple[int, int]:
 
 GAINS = {
     "linear": 1.0,
+    **{f"conv{kind}{n}d": 1.0 for kind in ("", "_transpose") for n in (1, 2, 3)},
     "sigmoid": 1.0,
     "tanh": 5.0 / 3.0,
     "relu": math.sqrt(2.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,6 +89,47 @@ class Module:
         return self.forward(*args, **kwargs)
 
     # --- what it holds
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Set a buffer; the attribute `nn.Buffer(tensor, persistent)` is the same."""
+        self._register(name, None if tensor is None else Buffer(tensor, persistent))
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Set a parameter, as setting the attribute does."""
+        self._register(name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Set a module, as setting the attribute does."""
+        self._register(name, module)
+
+    register_module = add_module
+
+    def _register(self, name: str, value: Any) -> None:
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(f"{type(self).__name__}: {name!r} is no name for what it holds. Use one without dots.")
+        if hasattr(self, name) and name not in vars(self):
+            raise ArgumentError(f"{type(self).__name__}: {name!r} is an attribute of its class. Use another name.")
+        setattr(self, name, value)
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a path as in `named_modules`; "" is this one."""
+        return self._found(target, Module)
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a path as in `named_parameters`."""
+        return self._found(target, Parameter)
+
+    def get_buffer(self, target: str) -> Buffer:
+        """The buffer at a path as in `named_buffers`."""
+        return self._found(target, Buffer)
+
+    def _found(self, target: str, kind: type) -> Any:
+        found: Any = self
+        for name in target.split(".") if target else ():
+            found = vars(found).get(name) if isinstance(found, Module) else None
+        if not isinstance(found, kind):
+            raise ArgumentError(f"{type(self).__name__}: there is no {kind.__name__.lower()} {target!r} in it.")
+        return found
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """(attribute name, module) of the modules held directly, each once."""
@@ -282,72 +323,20 @@ def _entry(name: str, value: Any) -> np.ndarray:
 _DECISIVE = (bool, int, float, str, tuple, type(None), Cell, Module)
 
 
-class _Indexed(Module):
-    """Modules under the names "0", "1", …"""
-
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        for module in modules:
-            self.append(module)
-
-    def _items(self) -> list[Module]:
-        return [v for v in vars(self).values() if isinstance(v, Module)]
-
-    def append(self, module: Module) -> Any:
-        """Add a module at the end."""
-        if not isinstance(module, Module):
-            raise ArgumentError(
-                f"{type(self).__name__}: {module!r:.60} is not a module. Pass nn modules, for example nn.ReLU()."
-            )
-        setattr(self, str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> Any:
-        """Add modules at the end."""
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._items())
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._items())
-
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return (
-                type(self)(*self._items()[index]) if isinstance(self, Sequential) else type(self)(self._items()[index])
-            )
-        return self._items()[index]
-
-
-class Sequential(_Indexed):
-    """Modules applied one after another. As torch.nn.Sequential; a dict gives them names."""
-
-    def __init__(self, *modules: Any) -> None:
-        if len(modules) == 1 and isinstance(modules[0], Mapping):
-            for name, module in modules[0].items():
-                if not isinstance(module, Module):
-                    raise ArgumentError(f"Sequential: {name} is {module!r:.60}, not a module. Pass nn modules.")
-                setattr(self, name, module)
-            return
-        super().__init__(modules)
-
-    def forward(self, input: Any) -> Any:
-        for module in self._items():
-            input = module(input)
-        return input
-
-
-class ModuleList(_Indexed):
-    """A list of modules whose parameters belong to the model. As torch.nn.ModuleList."""
-
-
 def whole(kind: str, name: str, value: Any, low: int) -> int:
     """A size as an int (NumPy's integers count); `ArgumentError` naming the layer if it is none or below `low`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < low:
         raise ArgumentError(f"{kind}: {name}={value!r} must be an integer of at least {low}.")
     return int(value)
+
+
+def not_in_place(module: Module, inplace: bool) -> None:
+    """Raise `UnsupportedError` for the option that overwrites the input."""
+    if inplace:
+        raise UnsupportedError(
+            f"{type(module).__name__}: inplace=True is not available; values on a tape never change. Leave it out, and "
+            "use the result."
+        )
 
 
 def zeros(*shape: int) -> np.ndarray:

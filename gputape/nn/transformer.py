@@ -13,7 +13,8 @@ from ..errors import ArgumentError, ShapeError
 from . import init
 from .attention import MultiheadAttention
 from .basic import Dropout, Linear
-from .module import Module, ModuleList, whole
+from .containers import ModuleList
+from .module import Module, whole
 from .norm import LayerNorm
 
 
