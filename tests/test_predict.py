@@ -80,7 +80,7 @@ def test_totals_count_each_launch_and_the_graph():
     assert "6 launches" not in str(predict("step", [small], None, "A100"))
 
 
-def trained():
+def trained(rows=4):
     gt.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     opt = optim.Adam(model.parameters())
@@ -92,7 +92,7 @@ def trained():
         opt.step(tape.backward(loss))
         return loss
 
-    step(np.ones((4, 6), "f"), np.array([0, 1, 2, 0]))
+    step(np.ones((rows, 6), "f"), np.arange(rows) % 3)
     return step
 
 
@@ -112,10 +112,10 @@ def test_launches_are_those_that_a_replay_makes(monkeypatch):
     from gputape.kernels import launch
 
     with gt.device("emulated"):
-        step = trained()
+        step = trained(300)
         made, runner = [], launch._runner
         monkeypatch.setattr(launch, "_runner", lambda *which: made.append(which) or runner(*which))
-        step(np.ones((4, 6), "f"), np.array([0, 1, 2, 0]))
+        step(np.ones((300, 6), "f"), np.arange(300) % 3)
         assert len(made) == step.plan.launches > len(step.plan.ran)
         assert f"{step.plan.launches} launches, " in step.explain()
         assert f"ops, {step.plan.launches} launches, " in str(step.predict("H100"))

@@ -78,9 +78,18 @@ def test_kernels_give_nan_for_a_label_out_of_range_and_read_nothing_there(shape)
     y, *made = [rt.empty((rows,), "float32") for _ in range(5)]
     whole, last, tile = _steps.walk(n, inner)
     kernel = cross_entropy._forward(whole, last, tile)
-    launch(kernel, (-(-rows // tile[0]),), (y, *made, x, labels, *sizes, n, np.int64(-100), 0, 0.0), rt.stream)
+    fault, number = np.zeros((), np.int64), np.int64(-7)
+    arguments = (y, *made, x, labels, fault, *sizes, n, np.int64(-100), 0, 0.0, number)
+    launch(kernel, (-(-rows // tile[0]),), arguments, rt.stream)
     np.testing.assert_array_equal(np.isnan(made[0]), nan)
-    assert np.array_equal(made[1], np.ones(rows))
+    assert np.array_equal(made[1], np.ones(rows)) and fault == number
+    if inner == 1 and n <= cross_entropy.FEW_CLASSES:
+        fault[()] = 0
+        y, count, *stats = (rt.empty(size, "float32") for size in ((), (), (rows,), (rows,)))
+        arguments = (y, count, *stats, x, labels, fault, rows, n, np.int64(-100), 1, 0.0, number)
+        launch(cross_entropy.FEW, (1,), arguments, rt.stream)
+        assert np.isnan(y) and count == rows and fault == number
+        np.testing.assert_array_equal(stats, made[2:4])
 
     dx, dy, count = rt.empty(shape, "float32"), np.float32(1), np.float32(rows)
     tile = _steps.choose_tile(n, inner)
