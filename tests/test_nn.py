@@ -35,6 +35,11 @@ RECORDED = [
         "q_proj_weight(8,8) k_proj_weight(8,5) v_proj_weight(8,7) out_proj.weight(8,8)",
     ),
     (
+        "MultiheadAttention(8, 2, add_bias_kv=True)",
+        "in_proj_weight(24,8) in_proj_bias(24,) bias_k(1,1,8) bias_v(1,1,8) out_proj.weight(8,8) out_proj.bias(8,)",
+    ),
+    ("LSTM(3, 4, bias=False, proj_size=2)", "weight_ih_l0(16,3) weight_hh_l0(16,2) weight_hr_l0(2,4)"),
+    (
         "Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Sequential(nn.ReLU(), nn.Linear(3, 4)))",
         "0.weight(2,1,3,3) 0.bias(2,) 1.weight(2,) 1.bias(2,) 1.running_mean(2,) 1.running_var(2,) "
         "1.num_batches_tracked() 2.1.weight(4,3) 2.1.bias(4,)",
@@ -157,7 +162,6 @@ def test_bad_layer_options_are_refused():
         (lambda: nn.Dropout(1.5), gt.ArgumentError),
         (lambda: nn.Linear(2.0, 3), gt.ArgumentError),
         (lambda: nn.MultiheadAttention(7, 2), gt.ArgumentError),
-        (lambda: nn.MultiheadAttention(8, 2, add_zero_attn=True), gt.UnsupportedError),
         (lambda: nn.Embedding(3, 2, padding_idx=3), gt.ArgumentError),
         (lambda: nn.BatchNorm2d(0), gt.ArgumentError),
     ]:

@@ -48,6 +48,8 @@ def unrolled(layer, x, state):
             found = []
             for step in x[::-1] if d else x:
                 now = formulas(kind, weights, step, now)
+                if f"weight_hr_l{k}{d}" in p:
+                    now = (now[0] @ p[f"weight_hr_l{k}{d}"].T, now[1])
                 found.append(now[0])
             outs.append(np.stack(found[::-1] if d else found))
             last.append(now)
@@ -68,6 +70,21 @@ def test_layers_follow_the_formulas(make, given, bidirectional):
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
     for a, b in zip(last if states == 2 else (last,), want_last, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_lstm_may_project_its_hidden_state(bidirectional):
+    layer = nn.LSTM(3, 5, num_layers=2, bidirectional=bidirectional, proj_size=2)
+    n = 4 if bidirectional else 2
+    x, start = draw(7, 2, 3), (draw(n, 2, 2), draw(n, 2, 5))
+    y, last = layer(x, start)
+    want, want_last = unrolled(layer, x.astype(np.float64), start)
+    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+    for a, b in zip(last, want_last, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert list(layer.state_dict())[4] == "weight_hr_l0" and layer(x[:, 0])[1][0].shape == (n, 2)
+    with pytest.raises(gt.ShapeError, match=r"Give \[\(\d, 2, 2\), \(\d, 2, 5\)\]"):
+        layer(x, (start[1], start[1]))
 
 
 @pytest.mark.parametrize("make", LAYERS)
@@ -144,12 +161,13 @@ def test_relu_instead_of_tanh():
     "make, error, match",
     [
         (lambda: nn.RNN(3, 4, nonlinearity="sine"), gt.ArgumentError, "RNN: nonlinearity='sine'"),
-        (lambda: nn.LSTM(3, 4, proj_size=2), gt.UnsupportedError, "LSTM: proj_size .*Linear"),
+        (lambda: nn.LSTM(3, 4, proj_size=4), gt.ArgumentError, "LSTM: proj_size=4 .* below hidden_size=4"),
+        (lambda: nn.GRU(3, 4, proj_size=2), gt.ArgumentError, "GRU: proj_size=2 is for an LSTM"),
         (lambda: nn.GRU(3, 4, dropout=1.5), gt.ArgumentError, "GRU: dropout=1.5"),
         (lambda: nn.GRU(3, 4)(draw(2, 2, 5)), gt.ShapeError, r"GRU: the input has shape \(2, 2, 5\)"),
         (lambda: nn.GRU(3, 4)(draw(0, 2, 3)), gt.ShapeError, "GRU: .*has no steps"),
         (lambda: nn.GRU(3, 4)(draw(2, 2, 3), draw(1, 3, 4)), gt.ShapeError, r"GRU: the state has shapes .*\(1, 2, 4\)"),
-        (lambda: nn.LSTM(3, 4)(draw(2, 2, 3), [draw(1, 2, 4)]), gt.ShapeError, "LSTM: the state .*Give 2"),
+        (lambda: nn.LSTM(3, 4)(draw(2, 2, 3), [draw(1, 2, 4)]), gt.ShapeError, "LSTM: the state .*Give \\["),
         (lambda: nn.GRUCell(3, 4)(draw(2, 5)), gt.ShapeError, "GRUCell: the input"),
     ],
 )

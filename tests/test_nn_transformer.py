@@ -159,3 +159,38 @@ def test_agrees_with_pytorch_with_its_weights(kind):
     args = (SRC,) if kind == "TransformerEncoderLayer" else (SRC, TGT)
     want = theirs(*map(torch.from_numpy, args)).detach().numpy()
     np.testing.assert_allclose(ours(*args), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("more", [("add_bias_kv",), ("add_zero_attn",), ("add_bias_kv", "add_zero_attn")])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_with_keys_of_its_own(more, masked):
+    layer = nn.MultiheadAttention(E, H, **dict.fromkeys(more, True))
+    for p in layer.parameters():
+        p.assign(RNG.standard_normal(p.shape) * 0.5)
+    p = {k: v.astype(np.float64) for k, v in layer.state_dict().items()}
+    w, b = p["in_proj_weight"], p["in_proj_bias"]
+    q, k, v = (
+        np.swapaxes(x @ w[i * E : (i + 1) * E].T + b[i * E : (i + 1) * E], 0, 1) for i, x in enumerate((TGT, SRC, SRC))
+    )
+    if "add_bias_kv" in more:
+        k, v = (np.concatenate([x, np.tile(p[n], (N, 1, 1))], 1) for x, n in ((k, "bias_k"), (v, "bias_v")))
+    if "add_zero_attn" in more:
+        k, v = (np.concatenate([x, np.zeros((N, 1, E))], 1) for x in (k, v))
+    q, k, v = (x.reshape(N, -1, H, E // H).swapaxes(1, 2) for x in (q, k, v))
+    scores = q @ k.swapaxes(2, 3) / np.sqrt(E // H)
+    mask, hidden = np.triu(np.ones((L, S), bool), 1), np.array([[False] * (S - 1) + [True]] * N)
+    if masked:
+        scores[..., :S] = np.where(mask | hidden[:, None, None], -np.inf, scores[..., :S])
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    want = (weights @ v).transpose(2, 0, 1, 3).reshape(L, N, E) @ p["out_proj.weight"].T + p["out_proj.bias"]
+    masks = {"attn_mask": mask, "key_padding_mask": hidden} if masked else {}
+    for need in (False, True):
+        y, found = layer(TGT, SRC, SRC, need_weights=need, average_attn_weights=False, **masks)
+        np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(found, weights, rtol=2e-5, atol=2e-5)
+    with gt.record() as tape:
+        loss = gt.sum(layer(TGT, SRC, SRC, **masks)[0])
+    grads = tape.backward(loss)
+    if "add_bias_kv" in more:
+        assert np.abs(grads[layer.bias_k]).max() > 0 and np.abs(grads[layer.bias_v]).max() > 0

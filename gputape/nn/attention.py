@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..dispatch import call
-from ..errors import ArgumentError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, ShapeError
 from . import init
 from .basic import Linear
 from .module import Module, Parameter, zeros
@@ -26,7 +26,8 @@ class MultiheadAttention(Module):
     """Attention of several heads with projections of query, key and value.
 
     Parameter names and shapes are PyTorch's: `in_proj_weight` (3·E, E), or `q_proj_weight`, `k_proj_weight`,
-    `v_proj_weight` where kdim or vdim differ from E; `in_proj_bias` (3·E); `out_proj.weight`, `out_proj.bias`.
+    `v_proj_weight` where kdim or vdim differ from E; `in_proj_bias` (3·E); `out_proj.weight`, `out_proj.bias`; with
+    add_bias_kv `bias_k` and `bias_v` (1, 1, E), a key and a value behind all others. add_zero_attn puts zeros there.
 
     Masks have PyTorch's polarity for this module, which is the opposite of `gt.scaled_dot_product_attention`'s: True
     means *may not* attend. A query that may attend to nothing gets zeros.
@@ -44,10 +45,6 @@ class MultiheadAttention(Module):
         vdim: int | None = None,
         batch_first: bool = False,
     ) -> None:
-        if add_bias_kv or add_zero_attn:
-            raise UnsupportedError(
-                "MultiheadAttention: add_bias_kv and add_zero_attn are not available. Leave them out."
-            )
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
             raise ArgumentError(
                 f"MultiheadAttention: embed_dim={embed_dim} is not divisible into num_heads={num_heads} heads. "
@@ -65,6 +62,9 @@ class MultiheadAttention(Module):
             self.k_proj_weight = Parameter(zeros(e, self.kdim))
             self.v_proj_weight = Parameter(zeros(e, self.vdim))
         self.in_proj_bias = Parameter(zeros(3 * e)) if bias else None
+        self.bias_k = Parameter(zeros(1, 1, e)) if add_bias_kv else None
+        self.bias_v = Parameter(zeros(1, 1, e)) if add_bias_kv else None
+        self.add_zero_attn = add_zero_attn
         self.out_proj = Linear(e, e, bias)
         self.reset_parameters()
 
@@ -76,6 +76,9 @@ class MultiheadAttention(Module):
         if self.in_proj_bias is not None and self.out_proj.bias is not None:
             init.zeros_(self.in_proj_bias)
             init.zeros_(self.out_proj.bias)
+        if self.bias_k is not None and self.bias_v is not None:
+            init.xavier_normal_(self.bias_k)
+            init.xavier_normal_(self.bias_v)
 
     def forward(
         self,
@@ -108,6 +111,8 @@ class MultiheadAttention(Module):
             raise ShapeError(f"MultiheadAttention: query, key, value have shapes {shapes}. Give all 3 axes, or all 2.")
         q, k, v = (self._split(x, i, batched) for i, x in enumerate((query, key, value)))
         mask = self._mask(attn_mask, key_padding_mask, q.shape, k.shape, batched, is_causal, str(q.dtype))
+        if self.bias_k is not None or self.add_zero_attn:
+            k, v, mask = self._more(k, self.bias_k), self._more(v, self.bias_v), self._open(mask)
         y, weights = self._attend(q, k, v, mask, need_weights)
         n, h, length, d = y.shape
         shape: tuple[int, ...]
@@ -137,6 +142,23 @@ class MultiheadAttention(Module):
             return call("permute", call("reshape", y, (1, y.shape[0], *heads)), (0, 2, 1, 3))
         order = (0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3)
         return call("permute", call("reshape", y, (*y.shape[:2], *heads)), order)
+
+    def _more(self, x: Any, bias: Any) -> Any:
+        """The keys or values `x`, with the learned one and one of zeros behind them, where the module has these."""
+        n, h, _, d = x.shape
+        parts = [x]
+        if bias is not None:
+            parts.append(call("expand", call("reshape", bias, (1, h, 1, d)), (n, h, 1, d)))
+        if self.add_zero_attn:
+            parts.append(np.zeros((n, h, 1, d), x.dtype))
+        return call("cat", parts, 2)
+
+    def _open(self, mask: Any) -> Any:
+        """A mask of `_mask`, open for the keys of `_more`."""
+        if mask is None:
+            return None
+        more = (self.bias_k is not None) + bool(self.add_zero_attn)
+        return call("cat", [mask, np.full((*mask.shape[:-1], more), mask.dtype == bool, mask.dtype)], -1)
 
     def _mask(
         self,

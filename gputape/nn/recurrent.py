@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import as_array
 from ..dispatch import call
-from ..errors import ArgumentError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, ShapeError
 from . import init
 from .module import Module, Parameter, whole, zeros
 
@@ -25,7 +25,12 @@ class _Recurrent(Module):
     """
 
     gates, states = 1, 1
-    hidden_size = 0
+    hidden_size = proj_size = 0
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Elements of each array of a state."""
+        return (self.proj_size or self.hidden_size, self.hidden_size)[: self.states]
 
     def step(self, gates: Any, state: State, weight: Any, bias: Any) -> State:
         """The next state, from the input's part of the gates."""
@@ -39,22 +44,25 @@ class _Recurrent(Module):
 
     def _parameters_of(self, suffix: str, inputs: int, bias: bool) -> None:
         rows = self.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.hidden_size)}
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.sizes[0])}
         shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
+        shapes |= {"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {}
         for name, shape in shapes.items():
             setattr(self, name + suffix, Parameter(zeros(*shape)))
 
     def _weights(self, suffix: str) -> tuple[Any, ...]:
-        return tuple(getattr(self, name + suffix, None) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        return tuple(getattr(self, name + suffix, None) for name in names)
 
-    def _state(self, given: Any, shape: tuple[int, ...], dtype: Any) -> State:
-        """The state to begin with, zeros if none is given."""
+    def _state(self, given: Any, lead: tuple[int, ...], dtype: Any) -> State:
+        """The state to begin with, of shapes (*lead, elements), zeros if none is given."""
+        wanted = [(*lead, size) for size in self.sizes]
         if given is None:
-            return (np.zeros(shape, dtype),) * self.states
+            return tuple(np.zeros(shape, dtype) for shape in wanted)
         state = (given,) if self.states == 1 else tuple(given)
-        if len(state) != self.states or any(s.shape != shape for s in state):
-            shapes = [s.shape for s in state]
-            raise ShapeError(f"{type(self).__name__}: the state has shapes {shapes}. Give {self.states} of {shape}.")
+        shapes = [tuple(s.shape) for s in state]
+        if shapes != wanted:
+            raise ShapeError(f"{type(self).__name__}: the state has shapes {shapes}. Give {wanted}.")
         return state
 
 
@@ -124,13 +132,16 @@ class _Layers(_Recurrent):
         self.num_layers = whole(kind, "num_layers", num_layers, 1)
         if not 0.0 <= dropout <= 1.0:
             raise ArgumentError(f"{kind}: dropout={dropout!r} is not a probability. Use 0 to 1.")
-        if proj_size:
-            raise UnsupportedError(f"{kind}: proj_size is not available. Leave it out, and put a Linear behind.")
+        self.proj_size = whole(kind, "proj_size", proj_size, 0)
+        if proj_size and (self.states == 1 or proj_size >= hidden_size):
+            raise ArgumentError(
+                f"{kind}: proj_size={proj_size} is for an LSTM, and below hidden_size={hidden_size}. Leave it out."
+            )
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
         self.directions = ("", "_reverse") if bidirectional else ("",)
         for k in range(num_layers):
             for direction in self.directions:
-                inputs = input_size if k == 0 else hidden_size * len(self.directions)
+                inputs = input_size if k == 0 else self.sizes[0] * len(self.directions)
                 self._parameters_of(f"_l{k}{direction}", inputs, bias)
         self.reset_parameters()
 
@@ -139,8 +150,8 @@ class _Layers(_Recurrent):
 
         Args:
             input: (L, N, input_size), with batch_first (N, L, input_size), without a batch (L, input_size).
-            hx: the state to begin with, (num_layers · directions, N, hidden_size), of an LSTM a pair (h, c); zeros if
-                left out.
+            hx: the state to begin with, (num_layers · directions, N, hidden_size), of an LSTM a pair (h, c), h with
+                proj_size elements if that is given; zeros if left out.
 
         Returns:
             The hidden states of the last layer, of the input's axes, the directions side by side; and the state after
@@ -160,10 +171,10 @@ class _Layers(_Recurrent):
         length, n, _ = x.shape
         if not length:
             raise ShapeError(f"{type(self).__name__}: the input {input.shape} has no steps. Give it at least one.")
-        shape = (self.num_layers * len(self.directions), n, self.hidden_size)
+        lead = (self.num_layers * len(self.directions), n)
         if hx is not None and lone:
             hx = call("unsqueeze", hx, 1) if self.states == 1 else tuple(call("unsqueeze", s, 1) for s in hx)
-        first = [call("unbind", s, 0) for s in self._state(hx, shape, x.dtype)]
+        first = [call("unbind", s, 0) for s in self._state(hx, lead, x.dtype)]
         last: list[State] = []
         for k in range(self.num_layers):
             if k and self.dropout:
@@ -180,11 +191,13 @@ class _Layers(_Recurrent):
 
     def _run(self, x: Any, state: State, layer: int, direction: str) -> tuple[Any, State]:
         """One layer in one direction over all steps; the input's part of the gates is one product."""
-        weight_x, weight_h, bias_x, bias_h = self._weights(f"_l{layer}{direction}")
+        weight_x, weight_h, bias_x, bias_h, projection = self._weights(f"_l{layer}{direction}")
         steps = list(call("unbind", call("linear", x, weight_x, bias_x), 0))
         outs = []
         for gates in reversed(steps) if direction else steps:
             state = self.step(gates, state, weight_h, bias_h)
+            if projection is not None:
+                state = (call("linear", state[0], projection), *state[1:])
             outs.append(state[0])
         return call("stack", outs[::-1] if direction else outs, 0), state
 
@@ -211,7 +224,8 @@ class RNN(_Layers, _Plain):
 
 
 class LSTM(_Layers, _LongShort):
-    __doc__ = f"""A long short-term memory over the steps of a sequence. As torch.nn.LSTM, without projections.
+    __doc__ = f"""A long short-term memory over the steps of a sequence. As torch.nn.LSTM; with proj_size, h' is
+    weight_hr times that.
 
     {_LongShort.__doc__}"""
 
@@ -249,8 +263,8 @@ class _Cell(_Recurrent):
                 f"{type(self).__name__}: the input has shape {x.shape}. Give it (batch, {self.input_size}), or "
                 f"({self.input_size},)."
             )
-        weight_x, weight_h, bias_x, bias_h = self._weights("")
-        state = self._state(hx, (*x.shape[:-1], self.hidden_size), x.dtype)
+        weight_x, weight_h, bias_x, bias_h, _ = self._weights("")
+        state = self._state(hx, tuple(x.shape[:-1]), x.dtype)
         state = self.step(call("linear", x, weight_x, bias_x), state, weight_h, bias_h)
         return state[0] if self.states == 1 else state
 
