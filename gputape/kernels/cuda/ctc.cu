@@ -3,6 +3,8 @@
 // becomes NaN.
 #include "device.h"
 
+#define KEPT 512  // up to so many states, those of the last time step are kept in shared memory, too
+
 __device__ inline float log_sum(float a, float b, float c)
 {
     float top = max(a, max(b, c));
@@ -33,16 +35,19 @@ extern "C" __global__ void ctc(
 {
     int n = blockIdx.x;
     Sample sample = sample_of(input_lengths[n], target_lengths[n], steps, states);
+    SHARED(float, kept, 2 * KEPT);  // of this time step and of the one before
     for (int t = 0; t < steps; ++t) {
         long long row = ((long long)t * samples + n) * states, before = row - (long long)samples * states;
+        int now = (t & 1) * KEPT, last = KEPT - now;
+        auto was = [&](int s) -> float { return states <= KEPT ? kept[last + s] : alpha[before + s]; };
         for (int s = threadIdx.x; s < states; s += blockDim.x) {
             float value = sample.fits ? -INFINITY : nanf("");
             if (t < sample.steps && s < sample.states) {
                 long long label = labels[(long long)n * states + s];
                 if (t > 0) {
-                    float stay = alpha[before + s], next = -INFINITY, jump = -INFINITY;
-                    if (s > 0) next = alpha[before + s - 1];
-                    if (s > 1 && labels[(long long)n * states + s - 2] != label) jump = alpha[before + s - 2];
+                    float stay = was(s), next = -INFINITY, jump = -INFINITY;
+                    if (s > 0) next = was(s - 1);
+                    if (s > 1 && labels[(long long)n * states + s - 2] != label) jump = was(s - 2);
                     value = log_sum(stay, next, jump);
                 } else if (s < 2) value = 0.0f;
                 bool known = label >= 0 && label < classes;
@@ -50,6 +55,7 @@ extern "C" __global__ void ctc(
                     value += known ? to_float(log_probs[((long long)t * samples + n) * classes + label]) : nanf("");
             }
             alpha[row + s] = value;
+            if (states <= KEPT) kept[now + s] = value;
         }
         __syncthreads();
     }
