@@ -56,10 +56,6 @@ def _rule(input: Aval, weight: Aval, offsets: Aval | None, per_sample_weights: A
         need_index("embedding_bag", offsets=offsets)
         if offsets.ndim != 1:
             raise ShapeError(f"embedding_bag: offsets has shape {offsets.shape}, but a vector is needed.")
-        if attrs["mode"] == "max":
-            raise UnsupportedError(
-                "embedding_bag: mode='max' with offsets is not available. Pass bags of equal length."
-            )
         bags = offsets.size - attrs["include_last_offset"]
         if bags < 0:
             raise ShapeError("embedding_bag: offsets are empty. With include_last_offset give at least one.")
@@ -108,6 +104,8 @@ def _compose(
     rows = F.embedding(F.reshape(input, (size,)), weight, padding_idx, scale_grad_by_freq=scale_grad_by_freq)
     bag, n = _bags(F, input, weight, offsets, include_last_offset)
     columns = F.aval(weight).shape[1]
+    if mode == "max" and offsets is not None:
+        return _largest_at(F, rows, kept, bag, n)
     if mode == "max":
         return _largest(F, F.reshape(rows, (*F.aval(input).shape, columns)), kept)
     if kept is not None:
@@ -134,6 +132,23 @@ def _largest(F: Any, rows: Any, kept: Any) -> Any:
     return F.where(F.any(kept, 1), found, F.const(0, F.aval(rows).dtype))
 
 
+def _largest_at(F: Any, rows: Any, kept: Any, bag: Any, n: int) -> Any:
+    """The largest of each column of those rows that are kept, for each of n bags; 0 where nothing is."""
+    a = F.aval(rows)
+    size, columns = a.shape
+    none = zeros(F, a.with_shape((n, columns)))
+    if not n:
+        return none
+    if kept is not None:
+        rows = F.masked_fill(rows, F.reshape(F.logical_not(kept), (size, 1)), float("-inf"))
+    places = F.expand(F.reshape(bag, (size, 1)), a.shape)
+    y = F.scatter_reduce(none, 0, places, rows, "amax", include_self=False)
+    if kept is None:
+        return y
+    count = F.index_add(F.expand(F.const(0, "int64"), (n,)), 0, bag, F.cast(kept, "int64"))
+    return F.where(F.reshape(F.gt(count, F.const(0, "int64")), (n, 1)), y, F.const(0, a.dtype))
+
+
 register(
     name="embedding_bag",
     doc="""The sum, mean or maximum of the rows of `weight` (rows, columns) that each bag of indices names.
@@ -141,8 +156,7 @@ register(
     input (bags, length), or a vector in which bag k begins at offsets[k] (with include_last_offset the last offset is
     the end). An empty bag gives zeros. padding_idx is left out of all bags. per_sample_weights, of input's shape, are
     factors for mode="sum". scale_grad_by_freq as in embedding. As torch.nn.functional.embedding_bag, without max_norm
-    and sparse gradients, and without offsets for mode="max". Offsets must begin with 0 and ascend; they are not looked
-    at.
+    and sparse gradients. Offsets must begin with 0 and ascend; they are not looked at.
     """,
     signature="input, weight, offsets=None, max_norm=None, norm_type=2, scale_grad_by_freq=False, "
     'mode="mean", sparse=False, per_sample_weights=None, include_last_offset=False, padding_idx=None',
@@ -164,6 +178,17 @@ register(
         ),
         Sample(ids(7, high=5), t(5, 2), these(0, 3, 3, 5), why_="an empty bag"),
         Sample(ids(7, high=5), t(5, 2), these(0, 2, 7), t(7), mode="sum", include_last_offset=True),
+        Sample(these(4, 0, 3, 3, 2, 1), t(5, 2, fill="distinct"), these(0, 3, 3), mode="max", why_="an empty bag"),
+        Sample(
+            these(4, 0, 3, 3, 2, 1),
+            t(5, 2, fill="distinct"),
+            these(0, 2, 4, 6),
+            mode="max",
+            include_last_offset=True,
+            padding_idx=3,
+            grad_=False,
+            why_="a bag of padding",
+        ),
         Sample(
             ids(7, high=3),
             t(3, 2),
@@ -189,7 +214,6 @@ register(
         Bad(IndexRangeError, "5 at", these(0, 5), t(5, 2), these(0)),
         Bad(IndexRangeError, "padding_idx=5", ids(2, 2, high=2), t(5, 2), padding_idx=5),
         Bad(DTypeError, "integers", t(2, 2), t(5, 2)),
-        Bad(UnsupportedError, "mode='max'", ids(2, high=2), t(2, 2), these(0), mode="max"),
         Bad(UnsupportedError, "sparse", ids(2, 2, high=2), t(2, 2), sparse=True),
     ),
     torch="torch.nn.functional.embedding_bag",
