@@ -10,8 +10,8 @@ import numpy as np
 
 from . import backend as _backend
 from .arrays import Memory, asnumpy, memory_of
-from .aval import Aval, axis
-from .errors import BackendError, ShapeError
+from .aval import INTS, Aval, axis
+from .errors import BackendError, DTypeError, ShapeError, UnsupportedError
 from .node import Node, check_cell, read_only
 
 if TYPE_CHECKING:
@@ -159,6 +159,14 @@ class Operators:
     def __int__(self) -> int:
         return int(asnumpy(self))
 
+    def __index__(self) -> int:
+        if self.aval.size != 1 or self.aval.dtype not in INTS:
+            raise DTypeError(f"index: {self.aval} is no index. Only one integer is.")
+        return int(asnumpy(self).item())
+
+    def __round__(self, ndigits: int = 0) -> Any:
+        return self.round(decimals=ndigits)
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and not self.aval.shape else object.__format__(self, spec)
 
@@ -179,6 +187,12 @@ class Operators:
         from .indexing import getitem
 
         return getitem(self, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise UnsupportedError(
+            "x[…] = value: values on a tape never change. Make a new one, with gt.where, gt.masked_fill, gt.scatter or "
+            "gt.index_copy; a parameter or buffer takes a whole array by assign."
+        )
 
 
 def _cast_to(dtype: str) -> Any:

@@ -51,3 +51,27 @@ def test_other_keywords_of_pytorch():
 def test_packages_are_attributes():
     assert gt.nn.Linear(2, 3)(np.zeros((1, 2), np.float32)).shape == (1, 3)
     assert gt.optim.SGD and gt.data.batches
+
+
+def test_an_integer_is_an_index():
+    x, i = gt.Cell(X), gt.Cell(np.array(2))
+    assert list(range(i)) == [0, 1] and x[:, :i].shape == (2, 2) and x[0, i] == 2 and [5, 6, 7][i] == 7
+    for no in (x, gt.Cell(np.array([1, 2])), gt.Cell(np.array(1.0)), gt.Cell(np.array(True))):
+        with pytest.raises(gt.DTypeError, match="is no index"):
+            range(no)
+
+
+def test_python_rounds():
+    x = gt.Cell(np.array([0.5, 1.26, -2.5]))
+    np.testing.assert_array_equal(round(x), [0, 1, -2])
+    np.testing.assert_allclose(round(x, 1), [0.5, 1.3, -2.5])
+
+
+def test_values_never_change():
+    with gt.record():
+        for x in (gt.leaf(X), gt.Cell(X)):
+            with pytest.raises(gt.UnsupportedError, match=r"values on a tape never change.* gt\.where"):
+                x[0] = 1.0
+            y = x
+            y += 1  # a new value under the old name
+            np.testing.assert_array_equal(x, X)
