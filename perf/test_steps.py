@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ BARS = {
 PLANNING = 100  # ms that recording and planning may take beyond an eager step
 ROUNDS = {"mlp": 300, "cnn": 40, "gpt": 12}
 CORES = {1: "one core", 2: "two cores"}
-CALM = {1: 0.0, 2: 0.05}  # seconds
+TURN: dict[int, dict[str, Any]] = {1: {}, 2: {"calm": 0.05, "turn": 5}}  # as training takes steps: one after the other
 # What PyTorch does while it compiles is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -97,7 +98,7 @@ def test_ratios_in_one_interleaved_run(capsys, threads):
     clocks = {"JAX jit": time.process_time} if threads == 1 else dict.fromkeys(WAYS, time.perf_counter)
     rows, plans, ratios = [], [], {}
     for name in MODELS:
-        medians = interleaved(contenders(name, threads), ROUNDS[name], clocks=clocks, calm=CALM[threads])
+        medians = interleaved(contenders(name, threads), ROUNDS[name], clocks=clocks, **TURN[threads])
         base = medians.get(BASE)
         ratios[name] = {way: seconds / base for way, seconds in medians.items()} if base else {}
         for way, seconds in medians.items():

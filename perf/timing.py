@@ -24,6 +24,7 @@ def interleaved(
     warm: int = 5,
     clocks: Mapping[str, Callable[[], float]] | None = None,
     calm: float = 0.0,
+    turn: int = 1,
 ) -> dict[str, float]:
     """Median seconds of one call of each contender, called in turn.
 
@@ -31,8 +32,9 @@ def interleaved(
     for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
 
     Args:
-        calm: seconds to wait before each turn, which is then two calls of which the second counts: threads of BLAS and
+        calm: seconds to wait before each turn, which then begins with a call that does not count: threads of BLAS and
             of OpenMP spin for a while after they were needed, on the core that the next contender wants.
+        turn: how many calls of a contender, one after the other, are timed together.
     """
     clock_of = {name: time.thread_time for name in contenders} | dict(clocks or {})
     for f in contenders.values():
@@ -48,8 +50,9 @@ def interleaved(
                     time.sleep(calm)
                     f()
                 start = clock()
-                f()
-                taken[name].append(clock() - start)
+                for _ in range(turn):
+                    f()
+                taken[name].append((clock() - start) / turn)
     finally:
         gc.enable()
     return {name: float(np.median(t)) for name, t in taken.items()}
