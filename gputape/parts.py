@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from .registry import At
 Cut = tuple[int, int, int]  # axis, start, stop
 
 SUM = "sum"  # in the place of an output's axis: the parts add up to it
-WORTH = 0.5e-3  # seconds of work that a thread must have for a step to be split
+LOCKED = 2e-5  # seconds for which a part of an op holds Python's lock, about ten calls long
 SMALL = 5e-6  # seconds of work below which an op is not split
 
 
@@ -43,7 +44,8 @@ def divided(nodes: Mapping[int, Node], most: int) -> tuple[int, dict[int, list[P
         sizes[_batch(node.at)[0]] += seconds[i]  # type: ignore[assignment]
     sizes[0] = 0
     ((size, total),) = sizes.most_common(1)
-    count = min(most, size, int(total / WORTH))
+    # The parts of all threads take turns with the lock and share the rest: neither should take longer than the other.
+    count = min(most, size, int(math.sqrt(total / (LOCKED * len(nodes)))))
     if count < 2 or total < sum(seconds.values()) / 2:  # what cannot be split is better left to BLAS's threads
         return 1, {}
     found = {i: parts(node.at, count) for i, node in nodes.items() if seconds[i] > SMALL}

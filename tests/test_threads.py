@@ -48,7 +48,7 @@ MORE = {
 def split(monkeypatch):
     """Sets the number of threads; steps of any size are split."""
     monkeypatch.setattr(threads, "_chosen", None)
-    monkeypatch.setattr(parts, "WORTH", 1e-9)
+    monkeypatch.setattr(parts, "LOCKED", 1e-12)
     monkeypatch.setattr(parts, "SMALL", 0.0)
     with gt.device("cpu"):
         yield gt.set_num_threads
@@ -278,6 +278,18 @@ def test_threads_wait_for_each_other_about_once_for_each_op(split):
     assert 0 < plan.steps.waits < 1.5 * len(plan.ran) < len(plan.steps.calls) / 10
 
 
+def test_no_more_threads_than_python_s_lock_lets_work(split, monkeypatch):
+    monkeypatch.setattr(parts, "LOCKED", 2e-5)
+    split(64)
+    with gt.device("cpu"):
+        found = []
+        for rows, width in ((64, 64), (256, 512), (1024, 2048)):
+            step = gt.compile(lambda x, w: gt.matmul(gt.tanh(gt.matmul(x, w)), w))
+            step(np.ones((rows, width), np.float32), np.ones((width, width), np.float32))
+            found.append(step.plan.threads)
+    assert 1 == found[0] < found[1] < found[2] < 64
+
+
 def test_small_steps_unsplit_programs_and_eager_ops_keep_to_one(monkeypatch):
     monkeypatch.setattr(threads, "_chosen", 2)
     with gt.device("cpu"):
@@ -285,7 +297,7 @@ def test_small_steps_unsplit_programs_and_eager_ops_keep_to_one(monkeypatch):
         small = gt.compile(lambda x: gt.relu(x))
         small(x)
         assert small.plan.threads == 1
-        monkeypatch.setattr(parts, "WORTH", 1e-9)
+        monkeypatch.setattr(parts, "LOCKED", 1e-12)
         whole, plain = gt.compile(lambda x: gt.relu(x)), gt.compile(lambda x: gt.relu(x), rewrite=False)
         flat = gt.compile(lambda x: gt.sum(x))
         for f in (whole, plain, flat):
