@@ -15,7 +15,7 @@ from .slicing import along, need_axes
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 
-def _at_least(F: Any, x: Any, ndim: int) -> Any:
+def at_least(F: Any, x: Any, ndim: int) -> Any:
     """x with at least that many axes, as NumPy adds them: the third comes last."""
     shape = F.aval(x).shape
     if len(shape) >= ndim:
@@ -25,7 +25,7 @@ def _at_least(F: Any, x: Any, ndim: int) -> Any:
 
 def _stacking(name: str, ndim: int, dim: Callable[[int], int], what: str) -> None:
     def compose(F: Any, *tensors: Any) -> Any:
-        arrays = [_at_least(F, x, ndim) for x in tensors]
+        arrays = [at_least(F, x, ndim) for x in tensors]
         return F.cat(arrays, dim(F.aval(arrays[0]).ndim))
 
     def rule(*tensors: Aval) -> Aval:
