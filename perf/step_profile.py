@@ -37,13 +37,21 @@ class Timed:
 
     @property
     def product(self) -> tuple[int, ...] | None:
-        """(how many, M, K, N) of a product of matrices; None for other calls, such as sums by products."""
+        """(how many, M, K, N) of a product of matrices, one that is computed in parts as a whole; None for other calls,
+        such as sums by products."""
         if getattr(self.call, "func", None) is not np.matmul:
             return None
         left, right, out = self.call.args
         if left.ndim < 2 or right.ndim < 2 or 1 in (*left.shape[-2:], right.shape[-1]):
             return None
-        return math.prod(out.shape[:-2]), *left.shape[-2:], right.shape[-1]
+        m, k, n = *left.shape[-2:], right.shape[-1]
+        if left.ndim == 3 and right.ndim == 2:
+            return 1, len(left) * m, k, n
+        if left.ndim == 2 and right.ndim == 3 and out.strides[0] == n * out.itemsize:
+            return 1, m, k, len(right) * n
+        if left.ndim == 4 and left.shape[1] == 1 and right.ndim == 3:
+            return 1, len(left) * m, k, len(right) * n
+        return math.prod(out.shape[:-2]), m, k, n
 
 
 def calls_of(name: str, rounds: int) -> list[Timed]:
@@ -81,16 +89,19 @@ def by_op(calls: Sequence[Timed], whole: float) -> list[list[str]]:
     return rows
 
 
-def in_torch(call: Any, rounds: int) -> Callable[[], Any]:
+def in_torch(call: Any, shape: tuple[int, ...], rounds: int) -> Callable[[], Any]:
     """The same product by PyTorch, of arrays laid out alike; it returns the least seconds of `rounds`."""
     import torch
 
-    def laid_out(a: np.ndarray) -> Any:
+    def laid_out(a: np.ndarray, rows: int, columns: int) -> Any:
+        if many == 1:
+            return torch.rand(rows, columns) if a.strides[-1] == a.itemsize else torch.rand(columns, rows).T
         steps = [s // a.itemsize for s in a.strides]
         return torch.rand(1 + sum((n - 1) * s for n, s in zip(a.shape, steps))).as_strided(a.shape, steps)
 
-    left, right = map(laid_out, call.args[:2])
-    out = torch.empty(call.args[2].shape)
+    many, m, k, n = shape
+    left, right = laid_out(call.args[0], m, k), laid_out(call.args[1], k, n)
+    out = torch.empty((m, n) if many == 1 else call.args[2].shape)
 
     def least() -> float:
         found = math.inf
@@ -115,7 +126,7 @@ def products(calls: Sequence[Timed], rounds: int) -> tuple[list[list[str]], floa
         took, flops = sum(c.seconds for c in group), 2 * math.prod(shape) * len(group)
         cells, ours = [f"{len(group)}", f"{took * 1e3:.3f}", f"{flops / took / 1e9:.0f}"], ours + took
         if torch:
-            peer = sum(in_torch(c.call, rounds)() for c in group)
+            peer = sum(in_torch(c.call, shape, rounds)() for c in group)
             cells, theirs = [*cells, f"{flops / peer / 1e9:.0f}"], theirs + peer
         many, m, k, n = shape
         rows.append([f"{f'{many} of ' if many > 1 else ''}{m}×{k} by {k}×{n}", *cells, *([] if torch else ["–"])])
