@@ -38,6 +38,8 @@ class Part:
 
 def divided(nodes: Mapping[int, Node], most: int) -> tuple[int, dict[int, list[Part]]]:
     """How many threads, of `most`, a program of these nodes is for; id → the parts of those that run in parts."""
+    if not nodes:  # a program that only hands arrays on
+        return 1, {}
     seconds = {i: _seconds(node) for i, node in nodes.items()}
     sizes: collections.Counter[int] = collections.Counter()  # of the batch → seconds of what has it
     for i, node in nodes.items():
