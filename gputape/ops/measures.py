@@ -125,7 +125,6 @@ def _cov_canon(input: Aval, fweights: Aval | None, aweights: Aval | None, *, cor
             raise ShapeError(f"cov: {name} has shape {w.shape}, but there are {n} observations. Give it ({n},).")
     if fweights is not None:
         need_index("cov", fweights=fweights)
-    need_float("cov", aweights=aweights)
     return {"correction": plain_number("cov", "correction", correction)}
 
 
@@ -160,6 +159,7 @@ register(
     be negative. Integers as float32. As torch.cov.""",
     signature="input, *, correction=1, fweights=None, aweights=None",
     inputs=("input", "fweights", "aweights"),
+    promotes=("input", "aweights"),
     precision="narrow",
     canon=_cov_canon,
     rule=lambda input, *weights, correction: input,
@@ -174,6 +174,13 @@ register(
         Sample(t(2, 4), these(1, 3, 0, 2)),
         Sample(t(2, 4), None, t(4, fill="uniform", low=0.5, high=2), correction=0),
         Sample(t(2, 4), these(1, 3, 1, 2), t(4, fill="uniform", low=0.5, high=2)),
+        Sample(
+            t(2, 4, dtype="float64"),
+            None,
+            t(4, fill="uniform", low=0.5, high=2),
+            torch_=False,
+            why_="PyTorch adds the weights up in float32",
+        ),
         Sample(t(2, 5, dtype="int64", fill="ints", high=9)),
         Sample(t(0, 5)),
         Sample(t(3, 0), grad_=False, why_="no observations: NaN"),
@@ -182,7 +189,6 @@ register(
         Bad(ShapeError, "observations", t(2, 2, 2)),
         Bad(ShapeError, "fweights has shape", t(2, 3), these(1, 2)),
         Bad(DTypeError, "integers", t(2, 3), t(3)),
-        Bad(DTypeError, "floating-point", t(2, 3), None, these(1, 2, 3)),
         Bad(DTypeError, "correction must be", t(3), correction="1"),
     ),
     torch="torch.cov",
