@@ -11,6 +11,7 @@ from . import ops as _cards  # registers the cards that everything below is gene
 from .anomaly import detect_anomaly
 from .arrays import asnumpy
 from .backend import device, register_body, synchronize
+from .closeness import allclose, equal
 from .compiled import compile
 from .dispatch import FUNCTIONS as _FUNCTIONS
 from .errors import *  # noqa: F403 - the error classes, listed in errors.py

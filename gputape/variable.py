@@ -178,6 +178,12 @@ class Operators:
             raise ShapeError("len: a scalar has no length. Use .item() for its value.")
         return self.aval.shape[0]
 
+    def backward(self, *args: Any, **options: Any) -> None:
+        raise UnsupportedError(
+            "backward: gradients are not kept on values. Call tape.backward(loss), with the tape of the gt.record() "
+            "that made it; it returns {parameter: gradient}."
+        )
+
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(len(self)))
 

@@ -75,3 +75,23 @@ def test_values_never_change():
             y = x
             y += 1  # a new value under the old name
             np.testing.assert_array_equal(x, X)
+
+
+def test_arrays_that_are_close_or_equal():
+    x = gt.Cell(X)
+    assert gt.allclose(X, X + 1e-9) and x.allclose(X) and not gt.allclose(X, X + 1e-3) and gt.allclose(X, X[:1] * 0 + X)
+    nan = np.array([np.nan])
+    assert not gt.allclose(nan, nan) and gt.allclose(nan, nan, equal_nan=True) and gt.allclose(X, X + 0.1, atol=0.2)
+    assert gt.equal(X, X.astype(int)) and x.equal(X) and not gt.equal(X, X + 1e-9) and not gt.equal(nan, nan)
+    assert not gt.equal(np.ones(3), np.ones((1, 3))) and gt.equal(np.zeros((0, 3)), np.zeros((0, 3)))
+    with pytest.raises(gt.CompileError, match="read on the host"):
+        gt.compile(lambda a: a if gt.allclose(a, a) else -a)(X)
+
+
+def test_backward_is_the_tapes():
+    with gt.record() as tape:
+        x = gt.leaf(X)
+        loss = gt.sum(x)
+        with pytest.raises(gt.UnsupportedError, match=r"Call tape.backward\(loss\)"):
+            loss.backward()
+    np.testing.assert_array_equal(tape.backward(loss)[x], np.ones((2, 3)))
