@@ -255,7 +255,8 @@ def _search(F: Any, edges: Any, values: Any, *, out_int32: bool, right: bool) ->
     edges = F.reshape(edges, (*F.aval(edges).shape[:-1], 1, m))
     values = F.reshape(values, (*F.aval(values).shape, 1))
     below = F.logical_not((F.gt if right else F.ge)(edges, values))
-    return F.sum(F.logical_or(below, F.ne(values, values)), -1, dtype="int32" if out_int32 else "int64")
+    found = F.sum(F.logical_or(below, F.ne(values, values)), -1)
+    return F.cast(found, "int32") if out_int32 else found
 
 
 def _searchsorted(F: Any, sorted_sequence: Any, input: Any, sorter: Any, *, out_int32: bool, right: bool) -> Any:
