@@ -74,8 +74,7 @@ def test_scatter_of_a_number_keeps_its_other_options():
     np.testing.assert_array_equal(gt.scatter(x, 0, index, 5.0), [5, 1, 5])
     np.testing.assert_array_equal(gt.scatter(x, 0, index, 5.0, reduce="add"), [11, 1, 6])
     np.testing.assert_array_equal(gt.scatter(x, 0, index, np.full(3, 5, np.float32), reduce="add"), [11, 1, 6])
-    with pytest.raises(gt.UnsupportedError, match="reduce='multiply'"):
-        gt.scatter(x, 0, index, 5.0, reduce="multiply")
+    np.testing.assert_array_equal(gt.scatter(x, 0, index, 5.0, reduce="multiply"), [25, 1, 5])
 
 
 # --- methods under PyTorch's names ------------------------------------------------------------------------------------

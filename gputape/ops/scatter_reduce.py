@@ -96,7 +96,9 @@ def _extreme(
     shares = F.where(theirs, F.div(src, F.gather(ties, dim, index)), none)
     z = F.scatter_add(F.where(own, F.div(input, ties), none), dim, index, shares)
     # z is y up to the rounding of three shares and more, and has its gradient
-    return turn(F.where(F.eq(z, y), z, F.add(y, F.sub(z, F.detach(z)))))
+    same = F.eq(z, y)
+    off = F.where(same, none, z)  # without what is infinite
+    return turn(F.where(same, z, F.add(y, F.sub(off, F.detach(off)))))
 
 
 _TIES = (t(3, fill=(1.0, 2.0, 0.5)), these(0, 0, 1, 1, 0), t(5, fill=(1.0, 1.0, 3.0, 3.0, -1.0)))
