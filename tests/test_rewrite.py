@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "perf"))
 
 import models
 from kernel_cases import exempt
+from training import trainer
 
 import gputape as gt
 from gputape import backend, nn, optim, registry
@@ -385,20 +386,6 @@ def test_bodies_that_claim_it_write_outputs_in_any_order(op, sample, layout, dev
 
 
 # --- whole models -----------------------------------------------------------------------------------------------------
-
-
-def trainer(model, **options):
-    opt = optim.Adam(model.parameters(), **options)
-
-    def step(x, labels):
-        with gt.record() as tape:
-            logits = model(x)
-            loss = gt.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-        grads = tape.backward(loss)
-        opt.step(grads)
-        return loss, [grads[p] for p in model.parameters()]
-
-    return step
 
 
 def close_gradients(found, exact):

@@ -17,9 +17,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "perf"))
 
 import models
+from training import trainer
 
 import gputape as gt
-from gputape import nn, optim, parts, registry, threads
+from gputape import nn, parts, registry, threads
 from gputape.backend import NP_DTYPE, aval_of, backend
 from gputape.functions import Execute
 from gputape.parts import SUM
@@ -231,21 +232,6 @@ def test_an_interrupted_replay_can_be_repeated():
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def trainer(model):
-    """As that of the perf models; returns the gradients, too."""
-    opt = optim.Adam(model.parameters())
-
-    def step(x, labels):
-        with gt.record() as tape:
-            logits = model(x)
-            loss = gt.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
-        grads = tape.backward(loss)
-        opt.step(grads)
-        return loss, [grads[p] for p in model.parameters()]
-
-    return step
 
 
 def twin(name, samples, count, split):
