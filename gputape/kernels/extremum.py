@@ -62,11 +62,13 @@ def _reduce(rt: Any, op: str, y: Any, x: Any, dim: tuple[int, ...], parts: Seque
     came, test = need_kernel(op, x, FLOATS + INTEGERS), op in ("any", "all")
     kind = "bool" if test else exact(came)
     x, turned = rt.packed(widened(rt, x, kind)), int(op in ("amin", "min_total", "all"))
-    result = y if test or came == kind else rt.empty(y.shape, kind)
+    # Of uint8 the truths are uint8, too: the same bytes as bools.
+    result = y.view(bool) if test else y if came == kind else rt.empty(y.shape, kind)
     for s, out in zip(steps(x.shape, dim, kind in INTEGERS), (*parts, result), strict=True):
         launch(_extremum(test, s.last, s.tile), s.grid, (out, x, *s.sizes, turned), rt.stream)
         x = out
-    narrowed(rt, y, result)
+    if not test:
+        narrowed(rt, y, result)
 
 
 @cache

@@ -77,14 +77,14 @@ def _bool_canon(name: str) -> Any:
 
 
 def _bool_reduce_rule(input: Aval, *, dim: tuple[int, ...], keepdim: bool) -> Aval:
-    return Aval(reduced(input.shape, dim, keepdim), "bool")
+    return Aval(reduced(input.shape, dim, keepdim), "uint8" if input.dtype == "uint8" else "bool")
 
 
 for _name, _formula, _empty in (("any", "some element is", False), ("all", "all elements are", True)):
     register(
         name=_name,
         doc=f"Whether {_formula} different from 0, over the axes `dim` (default all, none for an empty tuple); no "
-        f"elements give {_empty}. NaN counts as different. As torch.{_name}.",
+        f"elements give {_empty}. NaN counts as different. Of uint8 in uint8, as torch.{_name}.",
         signature="input, dim=None, keepdim=False",
         inputs=("input",),
         canon=_bool_canon(_name),
@@ -94,6 +94,8 @@ for _name, _formula, _empty in (("any", "some element is", False), ("all", "all 
             Sample(t(3, 4, dtype="bool", fill="bool"), dim=1),
             Sample(t(2, 3, 4, dtype="int64", fill="ints", low=0, high=2), dim=(0, -1), keepdim=True),
             Sample(t(2, 3, fill=((0.0, NAN, 1.0), (0.0, 0.0, -0.0))), dim=1),
+            Sample(t(4, 3, dtype="uint8", fill="ints", low=0, high=3), dim=0),
+            Sample(t(3, dtype="uint8", fill=(2, 0, 5))),
             Sample(t(0, 3, dtype="bool", fill="bool"), dim=0),
             Sample(t(dtype="bool", fill="bool")),
             Sample(t(3, 4, fill="ints", low=0, high=2), dim=(), why_="element by element"),
