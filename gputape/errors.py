@@ -29,6 +29,10 @@ class IndexRangeError(GputapeError, IndexError):
     """An index or a class label outside its range."""
 
 
+class DivisionError(GputapeError, ZeroDivisionError):
+    """An integer divided by 0."""
+
+
 class TapeError(GputapeError, RuntimeError):
     """A node id, tape or recording that is unknown, stale, foreign or already consumed."""
 

@@ -37,7 +37,7 @@ class Op:
         promotes: names of the inputs that are brought to their common dtype first, by visible `cast` nodes.
         inexact: whether that common dtype is float32 where all are integers (a quotient).
         canon: `(*avals, **attrs) -> attrs`; negative axes, None and integers standing for tuples resolved.
-            Must be idempotent.
+            Must be idempotent. It sees inputs before and after they are brought to their common dtype.
         rule: `(*avals, **attrs) -> Aval | tuple of (Aval | None)`, one per output. Pure; the only author of output
         shapes
             and of shape and dtype errors. Runs after `canon`. Of a composed op the result is ignored.
@@ -203,11 +203,11 @@ class Op:
         self._refuse_arrays(values)
         values = tuple(map(_plain, values))
         attrs = dict(zip(self.attrs, values, strict=True))
+        if self.canon is not None:
+            attrs = self.canon(*avals, **attrs)
         casts = self._casts(avals)
         if casts is not None:
             return At(self, avals, (), attrs, values, casts=casts)
-        if self.canon is not None:
-            attrs = self.canon(*avals, **attrs)
         outs = self.rule(*avals, **attrs) if self.rule is not None else ()
         return At(self, avals, (outs,) if isinstance(outs, Aval) else tuple(outs or ()), attrs, values)
 

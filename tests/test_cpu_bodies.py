@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import gputape as gt
 from gputape import blas
 from gputape.aval import Aval
 from gputape.cpu_fallback import _product, prod, rounding, sort
@@ -65,6 +66,18 @@ def test_remainders_are_numpys_to_the_bit(name, kind):
     nan = np.isnan(want)
     np.testing.assert_array_equal(np.isnan(got), nan)
     np.testing.assert_array_equal(got.view("u4")[~nan], want.view("u4")[~nan])
+
+
+@pytest.mark.parametrize(
+    "function", [gt.floor_divide, gt.remainder, gt.fmod, lambda a, b: gt.add(gt.remainder(a, b), a)]
+)
+def test_a_replay_refuses_integers_divided_by_zero(function):
+    a, b = np.arange(5), np.arange(1, 6)
+    with gt.device("cpu"):
+        step = gt.compile(function)
+        np.testing.assert_array_equal(step(a, b), function(a, b))
+        with pytest.raises(ZeroDivisionError, match="integers are divided by 0"):
+            step(a, b - 1)
 
 
 # --- the first of an order --------------------------------------------------------------------------------------------

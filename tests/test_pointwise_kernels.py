@@ -317,6 +317,12 @@ def test_integers_wrap_and_bools_are_no_integers():
         assert found.dtype == bool and np.array_equal(found, expected), name
 
 
+def test_integers_divided_by_zero_give_zero():
+    a, b = np.int64([7, -7, 0]), np.int64([0, 0, 0])
+    for divide in (F.floor_divide, F.trunc_divide, F.remainder, F.fmod):
+        np.testing.assert_array_equal(divide(a, b), 0)
+
+
 def test_rounding_is_to_even_and_keeps_large_numbers():
     x = np.float32(
         [0.5, 1.5, 2.5, -0.5, -1.5, 8388607.5, 8388609, 4194304.5, -4194305.5, 1e30, np.inf, -0.0, 0.49999997]

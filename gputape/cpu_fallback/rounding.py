@@ -6,6 +6,7 @@ from typing import Any
 
 from ..aval import Aval, broadcast_shapes
 from ..backend import scratch as _scratch
+from ..errors import DivisionError
 from ..flat import as_one as _as_one
 from .pointwise import _blocks
 
@@ -19,11 +20,19 @@ def frac(xp: Any, y: Any, input: Any) -> None:
     xp.subtract(input, y, out=y)
 
 
+@_as_one
+def _check_divisor(xp: Any, op: str, y: Any, other: Any) -> None:
+    """Raise `DivisionError` where integers are divided by 0."""
+    if y.dtype.kind in "iu" and y.size and not other.all():
+        raise DivisionError(f"{op}: integers are divided by 0. Replace the zeros of other, or cast to a float dtype.")
+
+
 def trunc_divide(xp: Any, y: Any, input: Any, other: Any) -> None:
     if y.dtype.kind == "f":
         xp.divide(input, other, out=y)
         xp.trunc(y, out=y)
         return
+    _check_divisor(xp, "div", y, other)
     xp.fmod(input, other, out=y)
     xp.subtract(input, y, out=y)
     xp.floor_divide(y, other, out=y)
@@ -50,6 +59,7 @@ def _in_float64(count: int) -> Any:
 
 @_in_float64(2)
 def floor_divide(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) -> None:
+    _check_divisor(xp, "floor_divide", y, other)
     if not scratch:
         xp.floor_divide(input, other, out=y)
         return
@@ -64,6 +74,7 @@ def floor_divide(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) 
 
 @_in_float64(3)
 def remainder(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) -> None:
+    _check_divisor(xp, "remainder", y, other)
     if not scratch:
         xp.remainder(input, other, out=y)
         return
@@ -75,6 +86,7 @@ def remainder(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) -> 
 
 @_in_float64(3)
 def fmod(xp: Any, y: Any, input: Any, other: Any, *, scratch: Any = ()) -> None:
+    _check_divisor(xp, "fmod", y, other)
     if not scratch:
         xp.fmod(input, other, out=y)
         return

@@ -8,7 +8,16 @@ from ..aval import Aval, broadcast_shapes, need_float, need_same_dtype
 from ..errors import DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
-from .pointwise import BINARY_ERRORS, BINARY_SAMPLES, INT_SAMPLE, not_bool, plain_number, unbroadcast
+from .pointwise import (
+    BINARY_ERRORS,
+    BINARY_SAMPLES,
+    INT_SAMPLE,
+    MASK,
+    no_bools_subtracted,
+    not_bool,
+    plain_number,
+    unbroadcast,
+)
 
 # --- interpolation ----------------------------------------------------------------------------------------------------
 
@@ -83,6 +92,8 @@ def whole_for_integers(op: str, name: str, value: Any, *avals: Aval) -> int | fl
 
 def _alpha_canon(name: str) -> Any:
     def canon(input: Aval, other: Aval, *, alpha: Any) -> dict[str, Any]:
+        if name == "sub":
+            no_bools_subtracted(input, other)
         return {"alpha": whole_for_integers(name, "alpha", alpha, input, other)}
 
     return canon
@@ -122,6 +133,7 @@ for _name, _sign in (("add", "+"), ("sub", "-")):
             *(Bad(b.error, b.match, *b.inputs, alpha=2) for b in BINARY_ERRORS),
             Bad(DTypeError, f"{_name}: alpha=0.5 is no integer", *INT_SAMPLE.inputs, alpha=0.5),
             Bad(DTypeError, f"{_name}: alpha must be a plain number", t(3), t(3), alpha="2"),
+            Bad(DTypeError, f"{_name}: .*bool array", MASK, MASK, alpha=2),
         ),
         torch=f"torch.{_name}",
     )

@@ -80,6 +80,7 @@ BINARY_SAMPLES = (
     Sample(t(7, dtype="float64"), t(7), why_="promotion"),
 )
 INT_SAMPLE = Sample(t(5, dtype="int64", fill="ints", low=-4, high=4), t(5, dtype="int32", fill="ints", low=1, high=4))
+MASK = t(3, dtype="bool", fill="bool")
 BINARY_ERRORS = (Bad(ShapeError, r"shapes .*\(3,\).*\(4,\)", t(3), t(4)),)
 
 
@@ -115,6 +116,15 @@ def _sub_vjp(F: Any, at: At, dy: Any) -> Any:
     a, b = at.ins
     need_a, need_b = at.needs
     return (unbroadcast(F, dy, a) if need_a else None, F.neg(unbroadcast(F, dy, b)) if need_b else None)
+
+
+def no_bools_subtracted(input: Aval, other: Aval) -> dict[str, Any]:
+    """The canon of a difference: `DTypeError` for a bool array, whatever is beside it."""
+    if "bool" in (input.dtype, other.dtype):
+        raise DTypeError(
+            f"sub: a bool array in {input} - {other}. Use `^` for where two differ, `~` to invert a mask, or gt.cast."
+        )
+    return {}
 
 
 def _mul_vjp(F: Any, at: At, dy: Any, input: Any, other: Any) -> Any:
@@ -160,8 +170,11 @@ binary(
     _sub_vjp,
     signature="input, other, *, alpha=1",
     variants=(("alpha", "sub_scaled"),),
-    rule=broadcast_rule("sub", check=not_bool),
-    errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
+    canon=no_bools_subtracted,
+    errors=(
+        *BINARY_ERRORS,
+        *(Bad(DTypeError, "sub: a bool array", *pair) for pair in ((MASK, MASK), (MASK, t(3)), (t(3), MASK))),
+    ),
 )
 binary("mul", "input · other", _mul_vjp, saves=("input", "other"))
 binary(

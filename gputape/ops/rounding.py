@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..aval import Aval, need_float
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DivisionError, DTypeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
-from .pointwise import BINARY_ERRORS, INF, NAN, as_float, binary, broadcast_rule, not_bool, unbroadcast, zeros
+from .pointwise import BINARY_ERRORS, INF, MASK, NAN, as_float, binary, broadcast_rule, not_bool, unbroadcast, zeros
 from .unary import EDGES, STEP_SAMPLES, UNARY_SAMPLES, float_only, keeps_dtype, step_vjp, unary
 
 unary("trunc", "input rounded toward zero; gradient 0", step_vjp, samples=STEP_SAMPLES, **keeps_dtype("trunc"))
@@ -91,10 +91,13 @@ QUOTIENT_SAMPLES = (
     Sample(t(9, dtype="int64", fill="ints", low=-9, high=9), t(9, dtype="int32", fill="ints", low=1, high=4)),
     Sample(t(9, dtype="int64", fill="ints", low=-9, high=9), t(9, dtype="int64", fill="ints", low=-4, high=0)),
     Sample(t(4, dtype="uint8", fill="ints", low=0, high=255), t(4, dtype="uint8", fill="ints", low=1, high=20)),
-    Sample(t(3, dtype="int64", fill="ints", low=-9, high=9), t(3, dtype="int64", fill="zeros"), torch_=False,
-           why_="PyTorch refuses integers divided by 0"),
+    Sample(t(0, dtype="int64", fill="zeros"), t(1, dtype="int64", fill="zeros"), why_="nothing is divided by 0"),
 )  # fmt: skip
-_ERRORS = (*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool")))
+_ERRORS = (
+    *BINARY_ERRORS,
+    Bad(DTypeError, "bool", MASK, MASK),
+    Bad(DivisionError, "divided by 0", t(3, dtype="int64", fill="ones"), t(3, dtype="int32", fill=(1, 0, 2))),
+)
 
 
 def _steps_vjp(F: Any, at: At, dy: Any) -> Any:
@@ -115,7 +118,7 @@ def _remainder_vjp(divide: str) -> Callable[..., Any]:
 def _quotient(name: str, formula: str, vjp: Callable[..., Any], **fields: Any) -> None:
     binary(
         name,
-        f"{formula}. Integers stay integers; one divided by 0 gives 0",
+        f"{formula}. Integers stay integers; one divided by 0 is an error (where a kernel runs, 0)",
         vjp,
         rule=broadcast_rule(name, check=not_bool),
         errors=_ERRORS,
