@@ -87,3 +87,15 @@ def test_ctc_loss_sums_over_all_alignments():
                 total += np.exp(sum(log_probs[t, 0, k] for t, k in enumerate(path)))
         found = gt.ctc_loss(log_probs, np.array([target], np.int64), [4], [len(target)], reduction="sum")
         np.testing.assert_allclose(found, -np.log(total), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [None, np.array([0.5, 1.0, 2.0])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_where_all_labels_are_ignored_gradients_of_any_order_are_zero(weight, smoothing):
+    """The loss itself, a mean of nothing, is NaN. As in PyTorch."""
+    x, target = np.linspace(-1, 1, 12).reshape(4, 3), np.full(4, -100)
+    loss = lambda x: gt.cross_entropy(x, target, weight, label_smoothing=smoothing)  # noqa: E731
+    assert np.isnan(loss(x))
+    slope = lambda x: gt.sum(gt.grad(loss)(x) * x)  # noqa: E731
+    for order in (loss, slope, lambda x: gt.sum(gt.grad(slope)(x) * x)):
+        np.testing.assert_array_equal(gt.grad(order)(x), 0)

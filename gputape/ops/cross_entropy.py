@@ -272,7 +272,9 @@ def _fused_bwd_vjp(
         ddy = F.sum(terms, 1) if attrs["reduction"] == "none" else F.sum(terms)
     if at.needs[1]:
         k = _row_weights(F, target, None, x.shape, x.dtype, attrs["ignore_index"])
-        k = F.mul(k, dy if attrs["reduction"] != "mean" else F.div(dy, F.cast(F.detach(count), x.dtype)))
+        if attrs["reduction"] == "mean":  # with none to count, k is 0 everywhere
+            dy = F.div(dy, F.cast(F.maximum(F.detach(count), F.const(1, at.ins[5].dtype)), x.dtype))
+        k = F.mul(k, dy)
         kept = (x.shape[0], 1, *x.shape[2:])
         pc = F.mul(F.softmax(input, 1), c)
         through = F.sub(pc, F.mul(F.softmax(input, 1), F.sum(pc, 1, True)))
