@@ -196,6 +196,10 @@ def make_callable(op: Op, first: str, target: str, scope: dict[str, Any]) -> Cal
         options, other = op.arrays
         call = f"{target}(_get('{other}'), {tup([*inputs, *options])}, {tup(list(get(other).attrs))})"
         lines.append(f"    if {' or '.join(f'_is_array({x})' for x in options)}: return {call}")
+    if op.alone is not None:
+        twin, fixed = op.alone
+        call = f"{target}(_get('{twin}'), ({inputs[0]},), {get(twin).values(fixed)})"
+        lines.append(f"    if {' and '.join(f'{x} is None' for x in inputs[1:])}: return {call}")
     usual = {f"_usual_{name}": p.default for p in op.params for name, _ in op.variants if name == p.name}
     for x, other in op.variants:
         named = tup(list(get(other).attrs))

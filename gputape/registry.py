@@ -77,6 +77,8 @@ class Op:
         arrays: `(options, op)`: options that may be arrays, too: where `gt.<name>` or the method gets an array for one,
             `op` runs in the place of this one, with these options behind the other inputs, under the names it has for
             them. (`clamp` with a bound for each element, `max` of two arrays.)
+        alone: `(op, options)`: the op that runs in the place of this one where it is given its first input alone.
+            (`where(condition)` is `nonzero`.)
         flops: `(at) -> FLOPs` of the matrix products that the op is. None if it is none.
         samples, errors, perf: see `samples.py`.
         torch: dotted name of PyTorch's counterpart, whose recorded results the tests compare with.
@@ -112,6 +114,7 @@ class Op:
     variants: tuple[tuple[str, str], ...] = ()
     spellings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     arrays: tuple[tuple[str, ...], str] | None = None
+    alone: tuple[str, dict[str, Any]] | None = None
     flops: Callable[[At], int] | None = None
     samples: Sequence[Sample] = ()
     errors: Sequence[Bad] = ()

@@ -45,6 +45,17 @@ def test_max_of_two_arrays_and_along_an_axis():
     np.testing.assert_array_equal(gt.max(X, axis=0, keepdims=True).values, X.max(0, keepdims=True))
 
 
+@pytest.mark.parametrize("condition", [X, X > 0, np.float32(2.0), np.zeros(3)])
+def test_where_of_a_condition_alone_finds_its_places(condition):
+    want = gt.nonzero(condition, as_tuple=True)
+    with gt.record():
+        on_a_recording = gt.where(gt.leaf(condition, requires_grad=False))
+    for got in (gt.where(condition), on_a_recording):
+        assert type(got) is tuple
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_array_equal(np.asarray(a), b)
+
+
 def test_a_value_on_a_recording_gets_its_gradient_or_is_refused():
     mask = X > 0
     with gt.record() as tape:

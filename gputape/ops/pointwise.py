@@ -333,7 +333,9 @@ register(
 # --- choosing and bounding --------------------------------------------------------------------------------------------
 
 
-def _where_rule(condition: Aval, input: Aval, other: Aval) -> Aval:
+def _where_rule(condition: Aval, input: Aval | None, other: Aval | None) -> Aval:
+    if input is None or other is None:
+        raise ArgumentError("where: one of input and other is None. Pass both, or condition alone for its places.")
     if condition.dtype != "bool":
         raise DTypeError(
             f"where: condition is {condition.dtype} of shape {condition.shape}, but bools are needed. Compare first, "
@@ -356,8 +358,10 @@ _MASK = {"dtype": "bool", "fill": "bool"}
 register(
     name="where",
     doc="input where condition holds, else other. Shapes broadcast; input and other promote. The side that is not "
-    "chosen gets a gradient of exactly 0, whatever it holds. As torch.where.",
-    signature="condition, input, other",
+    "chosen gets a gradient of exactly 0, whatever it holds. condition alone: nonzero(condition, as_tuple=True). As "
+    "torch.where.",
+    signature="condition, input=None, other=None",
+    alone=("nonzero", {"as_tuple": True}),
     inputs=("condition", "input", "other"),
     promotes=("input", "other"),
     rule=_where_rule,
@@ -377,6 +381,7 @@ register(
     ),
     errors=(
         Bad(DTypeError, "condition is float32", t(3), t(3), t(3)),
+        Bad(ArgumentError, "one of input and other is None", t(3, **_MASK), t(3), None),
         Bad(ShapeError, "do not broadcast", t(3, **_MASK), t(3), t(4)),
     ),
     perf=(Perf(t(1024, 512, **_MASK), t(1024, 512), t(1024, 512)),),
