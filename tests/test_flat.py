@@ -74,7 +74,7 @@ AS_THEY_ARE = {
         "sorted_order",
         "sum",
     ),
-    *("unscale", "wrap_index"),
+    *("amsgrad_update", "unscale", "wrap_index"),
 }
 
 

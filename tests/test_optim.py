@@ -37,6 +37,16 @@ RECORDED = [
         {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.3},
         [0.4492712616920471, -1.2033922672271729, 1.872546911239624, 0.6604713797569275],
     ),
+    (
+        "Adam",
+        {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True},
+        [0.4773998558521271, -1.2775853872299194, 1.9886729717254639, 0.6981289386749268],
+    ),
+    (
+        "AdamW",
+        {"lr": 0.01, "betas": (0.8, 0.9), "eps": 1e-3, "weight_decay": 0.3, "amsgrad": True},
+        [0.4495013356208801, -1.203140139579773, 1.872660517692566, 0.660785436630249],
+    ),
 ]
 
 
@@ -183,8 +193,24 @@ def test_parameters_that_make_no_sense_are_refused():
     ]:
         with pytest.raises(gt.ArgumentError, match=message):
             optim.SGD(params)
-    with pytest.raises(gt.UnsupportedError, match="amsgrad"):
-        optim.Adam([a], amsgrad=True)
+
+
+@pytest.mark.parametrize(
+    "kind, option, lacking",
+    [(optim.Adam, {"amsgrad": True}, "max_exp_avg_sq"), (optim.SGD, {"momentum": 0.9}, "buffer")],
+)
+def test_an_option_that_needs_more_state_than_is_kept_is_refused(kind, option, lacking):
+    opt, other = kind(parameters()), kind(parameters(), **option)
+    (group,) = opt.param_groups
+    before = dict(group)
+    with pytest.raises(gt.ArgumentError, match=f"{lacking}.*Build the optimizer with"):
+        group |= option
+    assert dict(group) == before
+    unstarted = other.state_dict() | {"state": {}}  # as PyTorch saves one before its first step
+    with pytest.raises(gt.CheckpointError, match=lacking):
+        opt.load_state_dict(unstarted)
+    assert dict(group) == before
+    other.load_state_dict(unstarted)
 
 
 def test_a_refused_step_changes_nothing():

@@ -357,18 +357,19 @@ def test_float64_stays_on_the_cpu(name):
 
 
 @np.errstate(all="ignore")  # as dispatch does: lanes without an element divide 0 by 0
-def test_one_launch_updates_a_whole_arena(launches):
+@pytest.mark.parametrize("update, squares", [(optim.adam_update, 1), (optim.amsgrad_update, 2)])
+def test_one_launch_updates_a_whole_arena(launches, update, squares):
     """Parameters that share an arena are one flat array to the update: the same bits as one update each."""
     sizes = (31, 1024, 7, 1)
-    arena = [a.astype("f") for a in np.random.default_rng(7).uniform(0.1, 1, (4, sum(sizes)))]
+    arena = [a.astype("f") for a in np.random.default_rng(7).uniform(0.1, 1, (3 + squares, sum(sizes)))]
     scalars = [np.array(v, "f") for v in (1e-2, 1e-8, 0.99)]
     options = {"beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0, "decoupled": True}
     apart = [a.copy() for a in arena]
     for piece in np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]):
         mine = [a[piece[0] : piece[-1] + 1] for a in apart]
-        optim.adam_update(RT, mine[0], mine[2], mine[3], *mine, *scalars, None, **options)
+        update(RT, mine[0], *mine[2:], *mine, *scalars, None, **options)
     assert len(launches) == len(sizes)
-    optim.adam_update(RT, arena[0], arena[2], arena[3], *arena, *scalars, None, **options)
+    update(RT, arena[0], *arena[2:], *arena, *scalars, None, **options)
     assert len(launches) == len(sizes) + 1
     assert all(a.tobytes() == b.tobytes() for a, b in zip(arena, apart, strict=True))
 

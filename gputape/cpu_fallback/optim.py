@@ -143,6 +143,39 @@ def adam_update(
     grad: Any,
     exp_avg: Any,
     exp_avg_sq: Any,
+    *scalars: Any,
+    **options: Any,
+) -> None:
+    """`scalars`: step_size, eps, keep, skip."""
+    news, olds = (new_param, new_exp_avg, new_exp_avg_sq), (param, exp_avg, exp_avg_sq)
+    _adam(xp, news, olds, grad, *scalars, **options)
+
+
+@scratch(_update_scratch)
+def amsgrad_update(
+    xp: Any,
+    new_param: Any,
+    new_exp_avg: Any,
+    new_exp_avg_sq: Any,
+    new_max_exp_avg_sq: Any,
+    param: Any,
+    grad: Any,
+    exp_avg: Any,
+    exp_avg_sq: Any,
+    max_exp_avg_sq: Any,
+    *scalars: Any,
+    **options: Any,
+) -> None:
+    """`scalars`: step_size, eps, keep, skip."""
+    news = (new_param, new_exp_avg, new_exp_avg_sq, new_max_exp_avg_sq)
+    _adam(xp, news, (param, exp_avg, exp_avg_sq, max_exp_avg_sq), grad, *scalars, **options)
+
+
+def _adam(
+    xp: Any,
+    news: tuple[Any, ...],
+    olds: tuple[Any, ...],
+    grad: Any,
     step_size: Any,
     eps: Any,
     keep: Any,
@@ -154,8 +187,10 @@ def adam_update(
     decoupled: bool,
     scratch: Any,
 ) -> None:
-    if _skipped(xp, skip, (new_param, param), (new_exp_avg, exp_avg), (new_exp_avg_sq, exp_avg_sq)):
+    """`news` and `olds`: parameter, exp_avg, exp_avg_sq and, of AMSGrad, the maximum of the latter."""
+    if _skipped(xp, skip, *zip(news, olds, strict=True)):
         return
+    (new_param, new_exp_avg, new_exp_avg_sq, *_), (param, exp_avg, exp_avg_sq, *largest) = news, olds
     work = scratch[0]
     if weight_decay:
         grad = _decayed(xp, grad, param, weight_decay, scratch[1])
@@ -166,7 +201,9 @@ def adam_update(
     xp.multiply(work, 1 - beta2, out=work)
     xp.multiply(exp_avg_sq, beta2, out=new_exp_avg_sq)
     xp.add(new_exp_avg_sq, work, out=new_exp_avg_sq)
-    xp.sqrt(new_exp_avg_sq, out=work)
+    for old in largest:
+        xp.maximum(old, new_exp_avg_sq, out=news[3])
+    xp.sqrt(news[-1], out=work)
     xp.add(work, eps, out=work)
     xp.divide(new_exp_avg, work, out=work)
     xp.multiply(work, step_size, out=work)

@@ -61,16 +61,18 @@ def _sgd_momentum(decays: bool, nesterov: bool, skips: bool) -> Chain:
 
 
 @cache
-def _adam(decays: bool, decoupled: bool, skips: bool) -> Chain:
-    steps, (param, grad, avg, avg_sq, step_size, eps, keep) = _Steps(7, skips), range(7)
+def _adam(decays: bool, decoupled: bool, skips: bool, amsgrad: bool = False) -> Chain:
+    steps = _Steps(7 + amsgrad, skips)
+    param, grad, avg, avg_sq, *largest, step_size, eps, keep = range(7 + amsgrad)
     if decays:
         grad = steps.add("axpy", grad, param)
     new_avg = steps.add("blend", avg, grad)
     new_avg_sq = steps.add("blend_squares", avg_sq, grad)
-    ratio = steps.add("over_root", new_avg, new_avg_sq, eps)
+    squares = [(new_avg_sq, avg_sq), *((steps.add("maximum", old, new_avg_sq), old) for old in largest)]
+    ratio = steps.add("over_root", new_avg, squares[-1][0], eps)
     start = steps.add("mul", param, keep) if decoupled else param
     moved = steps.add("minus_product", start, ratio, step_size)
-    return steps.chain("adam_update", (moved, param), (new_avg, avg), (new_avg_sq, avg_sq))
+    return steps.chain("amsgrad_update" if amsgrad else "adam_update", (moved, param), (new_avg, avg), *squares)
 
 
 def _given(weight_decay: float) -> tuple[float, ...]:
@@ -113,6 +115,24 @@ def adam_update(
     chain = _adam(bool(weight_decay), decoupled, inputs[-1] is not None)
     numbers = (*_given(weight_decay), beta1, 1 - beta1, beta2, 1 - beta2)
     _update(rt, chain, (new_param, new_exp_avg, new_exp_avg_sq), inputs, numbers)
+
+
+def amsgrad_update(
+    rt: Any,
+    new_param: Any,
+    new_exp_avg: Any,
+    new_exp_avg_sq: Any,
+    new_max_exp_avg_sq: Any,
+    *inputs: Any,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> None:
+    """`inputs`: param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step_size, eps, keep, skip."""
+    chain = _adam(bool(weight_decay), decoupled, inputs[-1] is not None, amsgrad=True)
+    numbers = (*_given(weight_decay), beta1, 1 - beta1, beta2, 1 - beta2)
+    _update(rt, chain, (new_param, new_exp_avg, new_exp_avg_sq, new_max_exp_avg_sq), inputs, numbers)
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------
@@ -187,9 +207,10 @@ def _variants() -> list[Variant]:
     for skips in (False, True):
         updates = [_sgd(d, skips) for d in (False, True)]
         updates += [_sgd_momentum(d, n, skips) for d in (False, True) for n in (False, True)]
-        updates += [_adam(*options, skips) for options in ((False, False), (False, True), (True, False))]
+        kinds = ((False, False), (False, True), (True, False))
+        updates += [_adam(*options, skips, amsgrad) for amsgrad in (False, True) for options in kinds]
         for chain in updates:
-            scalars = {"sgd_update": 1, "sgd_momentum_update": 2, "adam_update": 3}[chain.name] + skips
+            scalars = {"sgd_update": 1, "sgd_momentum_update": 2}.get(chain.name, 3) + skips
             dtypes = ["float32"] * (len(chain.outputs) + len(chain.inputs) - skips) + ["bool"] * skips
             codes = ("v",) * (len(dtypes) - scalars) + ("s",) * scalars
             found.append(variant(chain, layout.Layout(codes, 0, (), (), (layout.POINTWISE,)), dtypes))

@@ -198,26 +198,38 @@ With n = step + 1 and r = √(1 - beta2ⁿ): n, lr · r / (1 - beta1ⁿ), eps ·
 )
 
 
-def _adam_update_rule(
-    param: Aval,
-    grad: Aval,
-    exp_avg: Aval,
-    exp_avg_sq: Aval,
-    step_size: Aval,
-    eps: Aval,
-    keep: Aval,
-    skip: Aval | None,
-    **attrs: Any,
-) -> tuple[Aval, Aval, Aval]:
-    moments = {"exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
-    _need_like("adam_update", param, grad=grad, **moments, step_size=step_size, eps=eps, keep=keep, skip=skip)
-    return param, param, param
+_MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
 
-def _adam_sample(*shape: int, dtype: str = "float32", layout: str = "c", **attrs: Any) -> Sample:
-    own = [t(*shape, dtype=dtype, layout=layout) for _ in range(3)]
-    scalars = [t(dtype=dtype, fill=(v)) for v in (1e-2, 1e-8, 0.99)]
-    return Sample(*own, t(*shape, dtype=dtype, fill="uniform", low=0.1, high=2.0), *scalars, grad_=False, **attrs)
+def _adam_rule(name: str, moments: tuple[str, ...]) -> Any:
+    names = ("grad", *moments, "step_size", "eps", "keep", "skip")
+
+    def rule(param: Aval, *others: Aval | None, **attrs: Any) -> tuple[Aval, ...]:
+        _need_like(name, param, **dict(zip(names, others, strict=True)))
+        return (param,) * (1 + len(moments))
+
+    return rule
+
+
+def _adam_samples(squares: int) -> tuple[Sample, ...]:
+    def sample(*shape: int, dtype: str = "float32", layout: str = "c", **attrs: Any) -> Sample:
+        own = [t(*shape, dtype=dtype, layout=layout) for _ in range(3)]
+        positive = [t(*shape, dtype=dtype, fill="uniform", low=0.1, high=2.0)] * squares
+        scalars = [t(dtype=dtype, fill=(v)) for v in (1e-2, 1e-8, 0.99)]
+        return Sample(*own, *positive, *scalars, grad_=False, **attrs)
+
+    lost = (t(3, 5), LOST, t(3, 5), *[t(3, 5)] * squares)
+    ones = [t(3, 5, fill="ones")] * squares
+    return (
+        sample(3, 5),
+        sample(3, 5, decoupled=True),
+        sample(3, 5, weight_decay=0.1, beta1=0.5, beta2=0.9),
+        sample(4, 6, layout="transposed"),
+        sample(0, 3),
+        sample(7, dtype="float64", decoupled=True),
+        Sample(*lost, *_SCALARS, SKIP, decoupled=True, grad_=False, why_="nothing changes"),
+        Sample(*[t(3, 5)] * 3, *ones, *_SCALARS, GO, weight_decay=0.1, grad_=False),
+    )
 
 
 _SCALARS = (t(), t(), t())
@@ -235,49 +247,56 @@ _PARAMETERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "cnn": ((16, 1, 3, 3), (16,), (32, 16, 3, 3), (32,), (64, 1568), (64,), (10, 64), (10,)),
     "gpt": ((96, 128), (64, 128), *_BLOCK * 4, (128,), (128,), (96, 128)),
 }
-register(
-    name="adam_update",
-    doc="""One step of Adam or AdamW on one parameter; as torch.optim.
+for _name, _moments, _doc in (
+    (
+        "adam_update",
+        _MOMENTS[:2],
+        """One step of Adam or AdamW on one parameter; as torch.optim.
 
 g = grad (+ weight_decay · param, which is Adam's kind of decay); exp_avg' = beta1 · exp_avg + (1 - beta1) · g;
 exp_avg_sq' = beta2 · exp_avg_sq + (1 - beta2) · g²;
 param' = keep · param - step_size · exp_avg' / (√exp_avg_sq' + eps).
 The scalars step_size, eps and keep come from `adam_schedule`; keep is AdamW's decay and used if `decoupled`.""",
-    signature=(
-        "param, grad, exp_avg, exp_avg_sq, step_size, eps, keep, skip=None, beta1=0.9, beta2=0.999, weight_decay=0.0, "
-        "decoupled=False"
     ),
-    inputs=("param", "grad", "exp_avg", "exp_avg_sq", "step_size", "eps", "keep", "skip"),
-    outputs=("new_param", "new_exp_avg", "new_exp_avg_sq"),
-    returns=3,
-    rule=_adam_update_rule,
-    inplace=True,
-    batch="pointwise",
-    samples=(
-        _adam_sample(3, 5),
-        _adam_sample(3, 5, decoupled=True),
-        _adam_sample(3, 5, weight_decay=0.1, beta1=0.5, beta2=0.9),
-        _adam_sample(4, 6, layout="transposed"),
-        _adam_sample(0, 3),
-        _adam_sample(7, dtype="float64", decoupled=True),
-        Sample(t(3, 5), LOST, t(3, 5), t(3, 5), *_SCALARS, SKIP, decoupled=True, grad_=False, why_="nothing changes"),
-        Sample(t(3, 5), t(3, 5), t(3, 5), t(3, 5, fill="ones"), *_SCALARS, GO, weight_decay=0.1, grad_=False),
+    (
+        "amsgrad_update",
+        _MOMENTS,
+        """`adam_update` as AMSGrad (Reddi et al., 2018), torch.optim's amsgrad=True: in the step
+max_exp_avg_sq' = max(max_exp_avg_sq, exp_avg_sq') takes the place of exp_avg_sq'.""",
     ),
-    errors=(
-        Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), t(3, 5), t(3, 5), *_SCALARS),
-        Bad(ShapeError, r"keep has shape \(3,\)", t(3), t(3), t(3), t(3), t(), t(), t(3)),
-        Bad(DTypeError, "grad is float64", t(3), t(3, dtype="float64"), t(3), t(3), *_SCALARS),
-        Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3), t(3), t(3), *_SCALARS),
-    ),
-    perf=(
-        *(
-            Perf(*[t(sum(packed_size(Aval(s, "float32")) for s in shapes))] * 4, *_SCALARS, name_=name)
-            for name, shapes in _PARAMETERS.items()
+):
+    _beside = [t(3)] * len(_moments)
+    register(
+        name=_name,
+        doc=_doc,
+        signature=f"param, grad, {', '.join(_moments)}, step_size, eps, keep, skip=None, beta1=0.9, beta2=0.999, "
+        "weight_decay=0.0, decoupled=False",
+        inputs=("param", "grad", *_moments, "step_size", "eps", "keep", "skip"),
+        outputs=("new_param", *(f"new_{m}" for m in _moments)),
+        returns=1 + len(_moments),
+        rule=_adam_rule(_name, _moments),
+        inplace=True,
+        batch="pointwise",
+        samples=_adam_samples(len(_moments) - 1),
+        errors=(
+            Bad(ShapeError, r"grad has shape \(5, 3\)", t(3, 5), t(5, 3), *[t(3, 5)] * len(_moments), *_SCALARS),
+            Bad(ShapeError, r"keep has shape \(3,\)", t(3), t(3), *_beside, t(), t(), t(3)),
+            Bad(DTypeError, "grad is float64", t(3), t(3, dtype="float64"), *_beside, *_SCALARS),
+            Bad(DTypeError, "floating-point", t(3, dtype="int64", fill="ones"), t(3), *_beside, *_SCALARS),
         ),
-        Perf(*[t(784, 128)] * 4, *_SCALARS, decoupled=True),
-    ),
-    public=False,
-)
+        perf=(
+            *(
+                Perf(
+                    *[t(sum(packed_size(Aval(s, "float32")) for s in shapes))] * (2 + len(_moments)),
+                    *_SCALARS,
+                    name_=name,
+                )
+                for name, shapes in _PARAMETERS.items()
+            ),
+            Perf(*[t(784, 128)] * (2 + len(_moments)), *_SCALARS, decoupled=True),
+        ),
+        public=False,
+    )
 
 
 # --- vectors of all parameters ----------------------------------------------------------------------------------------

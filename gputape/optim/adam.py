@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..dispatch import updates
-from ..errors import UnsupportedError
 from ..registry import get
 from ..variable import Cell
 from .optimizer import Optimizer, ParamGroup, check_betas, check_number, write
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba, 2015). Its weight decay is added to the gradient."""
+    """Adam (Kingma & Ba, 2015). Its weight decay is added to the gradient. With amsgrad it divides by the largest mean
+    square so far (Reddi et al., 2018)."""
 
     decoupled = False
 
@@ -26,9 +26,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
     ) -> None:
-        if amsgrad:
-            raise UnsupportedError(f"{self._name}: amsgrad=True is not available. Leave it out.")
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, options)
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         for key in ("lr", "eps", "weight_decay"):
@@ -37,7 +36,7 @@ class Adam(Optimizer):
         return options
 
     def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if options["amsgrad"] else ()))
 
     def _update(self, group: ParamGroup, clock: Cell, params: list[Cell], grads: Mapping[Any, Any], skip: Any) -> None:
         F, schedule = updates(), get("adam_schedule")
@@ -50,9 +49,9 @@ class Adam(Optimizer):
             if dtype not in scalars:
                 scalars[dtype] = F.run(schedule, (clock, group.rate, skip), (*coefficients, dtype))
             _, step_size, small, keep = scalars[dtype]
-            mean, square = state["exp_avg"], state["exp_avg_sq"]
-            inputs = (p, grad, mean, square, step_size, small, keep, skip)
-            write("adam_update", (p, mean, square), inputs, values)
+            moments = [state[key] for key in self._state_keys(group)]
+            inputs = (p, grad, *moments, step_size, small, keep, skip)
+            write("amsgrad_update" if group["amsgrad"] else "adam_update", (p, *moments), inputs, values)
         clock.assign(next(iter(scalars.values()))[0])
 
 

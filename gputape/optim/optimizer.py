@@ -73,10 +73,23 @@ class ParamGroup(dict):
             raise ArgumentError(
                 f"{self.optimizer._name}: unknown option {sorted(unknown)} in a group. It has {', '.join(self)}."
             )
-        checked = self.optimizer._checked({**self, **given})
+        checked = self.checked(given)
         super().update({key: checked[key] for key in given})
         if "lr" in given:
             self.rate.assign(np.float64(checked["lr"]))
+
+    def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with those given, each within its range; `ArgumentError` for one that needs state beyond what is
+        kept since the group was added."""
+        options = self.optimizer._checked({**self, **given})
+        kept = self.optimizer.state.get(self["params"][0]) if self["params"] else None
+        lacking = [] if kept is None else [key for key in self.optimizer._state_keys(options) if key not in kept]
+        if lacking:
+            raise ArgumentError(
+                f"{self.optimizer._name}: {given} needs {lacking}, which this group does not keep. Build the optimizer "
+                "with that option."
+            )
+        return options
 
     def __ior__(self, options: Any) -> ParamGroup:  # type: ignore[override,misc]
         self.update(options)
@@ -307,8 +320,11 @@ class Optimizer:
                 )
             state[i] = saved
         try:
-            options = [self._checked({k: v for k, v in g.items() if k in self.defaults}) for g in groups]
-        except (ArgumentError, KeyError) as e:
+            options = [
+                own.checked({k: v for k, v in saved.items() if k in self.defaults})
+                for own, saved in zip(self.param_groups, groups, strict=True)
+            ]
+        except ArgumentError as e:
             raise CheckpointError(
                 f"{self._name}: the saved options do not fit ({e}). Build it with other options."
             ) from e

@@ -57,6 +57,7 @@ EDGES = {
         for name in ("int32", "int8", "bool", "float16")
     ],
     "adam_update": [Sample(*[t(2053, **_SOME)] * 4, *[t(**_SOME)] * 3, weight_decay=0.1, grad_=False)],
+    "amsgrad_update": [Sample(*[t(2053, **_SOME)] * 5, *[t(**_SOME)] * 3, weight_decay=0.1, grad_=False)],
 }
 
 _FLOAT64 = ("cast", "copy", "where")  # they move values; there is no arithmetic in float64
