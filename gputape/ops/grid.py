@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from ..aval import Aval, need_float, need_same_dtype
-from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import register
 from ..samples import Bad, Sample, t
 from .slicing import along
@@ -80,22 +80,21 @@ torch.nn.functional.affine_grid.""",
 
 # --- grid_sample ------------------------------------------------------------------------------------------------------
 
+_MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
 
 
 def _sample_canon(
     input: Aval, grid: Aval, *, mode: Any = "bilinear", padding_mode: Any = "zeros", align_corners: Any = None
 ) -> dict[str, Any]:
-    if mode == "bicubic":
-        raise UnsupportedError("grid_sample: mode='bicubic' is not available. Use 'bilinear'.")
-    if mode not in ("bilinear", "nearest"):
-        raise ArgumentError(f"grid_sample: mode={mode!r} is unknown. Use 'bilinear' or 'nearest'.")
+    if mode not in _MODES:
+        raise ArgumentError(f"grid_sample: mode={mode!r} is unknown. Use one of {_MODES}.")
     if padding_mode not in _PADDINGS:
         raise ArgumentError(f"grid_sample: padding_mode={padding_mode!r} is unknown. Use one of {_PADDINGS}.")
     return {"mode": mode, "padding_mode": padding_mode, "align_corners": bool(align_corners)}
 
 
-def _sample_rule(input: Aval, grid: Aval, **attrs: Any) -> Aval:
+def _sample_rule(input: Aval, grid: Aval, *, mode: str, **attrs: Any) -> Aval:
     need_float("grid_sample", input=input)
     need_same_dtype("grid_sample", input=input, grid=grid)
     n = input.ndim - 2
@@ -104,6 +103,8 @@ def _sample_rule(input: Aval, grid: Aval, **attrs: Any) -> Aval:
             f"grid_sample: input has shape {input.shape}, grid {grid.shape}. Give (N, C, H, W) and (N, H', W', 2), or "
             "(N, C, D, H, W) and (N, D', H', W', 3)."
         )
+    if mode == "bicubic" and n == 3:
+        raise ShapeError(f"grid_sample: mode='bicubic' is for images, but input is {input}. Use 'bilinear'.")
     if 0 in input.shape[1:]:
         raise ShapeError(f"grid_sample: input {input.shape} has an empty axis. Only the batch axis may be empty.")
     return input.with_shape((*input.shape[:2], *grid.shape[1:-1]))
@@ -121,11 +122,8 @@ def _reflected(F: Any, x: Any, low: float, span: float) -> Any:
     return F.add(F.where(even, rest, F.sub(c(span), rest)), c(low))
 
 
-def _place(F: Any, x: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
-    """The position among n elements of a coordinate in [-1, 1]."""
-    c = lambda v: F.const(v, F.aval(x).dtype)  # noqa: E731 - used often
-    one = F.add(x, c(1))
-    at = F.scale(one, (n - 1) / 2) if align_corners else F.scale(F.sub(F.scale(one, n), c(1)), 0.5)
+def _padded(F: Any, at: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
+    """Positions brought to those among n elements, unless what is outside counts 0."""
     if padding_mode == "reflection":
         at = _reflected(F, at, 0.0, float(n - 1)) if align_corners else _reflected(F, at, -0.5, float(n))
     if padding_mode != "zeros":
@@ -133,27 +131,55 @@ def _place(F: Any, x: Any, n: int, padding_mode: str, align_corners: bool) -> An
     return at
 
 
+def _taps(F: Any, x: Any, n: int, mode: str, *padding: Any) -> list[tuple[Any, Any]]:
+    """Along an axis of n elements, those that coordinates in [-1, 1] look at, as whole numbers, and their weights."""
+    c = lambda v: F.const(v, F.aval(x).dtype)  # noqa: E731 - used often
+    _, align_corners = padding
+    one = F.add(x, c(1))
+    at = F.scale(one, (n - 1) / 2) if align_corners else F.scale(F.sub(F.scale(one, n), c(1)), 0.5)
+    if mode != "bicubic":  # which brings each element inside, not the position
+        at = _padded(F, at, n, *padding)
+    if mode == "nearest":
+        return [(F.round(at), None)]
+    low = F.floor(at)
+    up = F.sub(at, low)
+    down = F.sub(c(1), up)
+    if mode == "bilinear":
+        return [(low, down), (F.add(low, c(1)), up)]
+    weights = (_outer(F, up), _inner(F, up), _inner(F, down), _outer(F, down))
+    whole = F.detach(low)
+    return [(_padded(F, F.add(whole, c(k)), n, *padding), w) for k, w in enumerate(weights, -1)]
+
+
+_A = -0.75  # of the cubic convolution (Keys, 1981)
+
+
+def _inner(F: Any, x: Any) -> Any:
+    """The cubic convolution's weight of an element at a distance x of 0 to 1: (A+2)·x³ - (A+3)·x² + 1."""
+    c = lambda v: F.const(v, F.aval(x).dtype)  # noqa: E731
+    return F.add(F.mul(F.sub(F.scale(x, _A + 2), c(_A + 3)), F.square(x)), c(1))
+
+
+def _outer(F: Any, x: Any) -> Any:
+    """The same at a distance of 1 + x: A·x·(x - 1)²."""
+    return F.mul(F.scale(x, _A), F.square(F.sub(x, F.const(1, F.aval(x).dtype))))
+
+
 def _grid_sample(F: Any, input: Any, grid: Any, *, mode: str, padding_mode: str, align_corners: bool) -> Any:
     a, g = F.aval(input), F.aval(grid)
-    sizes, dtype = a.shape[2:], a.dtype
+    sizes = a.shape[2:]
     n, batch, channels, count = len(sizes), a.shape[0], a.shape[1], prod(g.shape[1:-1])
     flat = F.reshape(input, (batch, channels, prod(sizes)))
-    at = []
+    axes = []
     for k, size in enumerate(sizes):  # the grid names the last axis first
         x = F.reshape(along(F, grid, n + 1, n - 1 - k, n - k), (batch, count))
-        at.append(_place(F, x, size, padding_mode, align_corners))
-    if mode == "nearest":
-        return F.reshape(_corner(F, flat, [F.round(x) for x in at], None, sizes), (*a.shape[:2], *g.shape[1:-1]))
-    low = [F.floor(x) for x in at]
-    beyond = [F.sub(x, x0) for x, x0 in zip(at, low, strict=True)]
-    one, y = F.const(1, dtype), None
-    for corner in product((0, 1), repeat=n):
-        places = [F.add(x0, one) if up else x0 for x0, up in zip(low, corner, strict=True)]
+        axes.append(_taps(F, x, size, mode, padding_mode, align_corners))
+    y = None
+    for corner in product(*axes):
         weight = None
-        for up, w in zip(corner, beyond, strict=True):
-            part = w if up else F.sub(one, w)
+        for _, part in corner:
             weight = part if weight is None else F.mul(weight, part)
-        part = _corner(F, flat, places, weight, sizes)
+        part = _corner(F, flat, [at for at, _ in corner], weight, sizes)
         y = part if y is None else F.add(y, part)
     return F.reshape(y, (*a.shape[:2], *g.shape[1:-1]))
 
@@ -182,9 +208,10 @@ register(
 with grids (N, D', H', W', 3). -1 and 1 are the borders of the image, or the centres of its outer elements with
 align_corners.
 
-mode "bilinear" weighs the elements around a place, "nearest" takes the nearest, at a tie the even one. Outside the
-image padding_mode "zeros" counts 0, "border" the nearest border, "reflection" mirrors. As
-torch.nn.functional.grid_sample, without "bicubic".""",
+mode "bilinear" weighs the elements around a place, "bicubic" (images only) those in four rows and columns, by the cubic
+convolution of Keys (1981) with a = -¾; "nearest" takes the nearest, at a tie the even one. Outside the image
+padding_mode "zeros" counts 0, "border" the nearest border, "reflection" mirrors. As
+torch.nn.functional.grid_sample.""",
     signature='input, grid, mode="bilinear", padding_mode="zeros", align_corners=None',
     inputs=("input", "grid"),
     canon=_sample_canon,
@@ -194,20 +221,27 @@ torch.nn.functional.grid_sample, without "bicubic".""",
     samples=(
         *(
             Sample(t(2, 3, 5, 4), grid, mode=mode, padding_mode=padding, align_corners=align, grad_=False)
-            for mode in ("bilinear", "nearest")
+            for mode in _MODES
             for padding in _PADDINGS
             for align in (False, True)
             for grid in (_BEYOND,)
         ),
         Sample(t(2, 1, 5, 4), _WITHIN, align_corners=False),
+        *(
+            Sample(t(2, 1, 5, 4), _WITHIN, mode="bicubic", padding_mode=padding, align_corners=False)
+            for padding in _PADDINGS
+        ),
         Sample(t(1, 2, 3, 4, 5), t(1, 2, 2, 2, 3, fill="uniform", low=-1.2, high=1.2), align_corners=True, grad_=False),
-        Sample(t(1, 1, 1, 3), t(1, 1, 2, 2), padding_mode="reflection", align_corners=True, grad_=False),
+        *(
+            Sample(t(1, 1, 1, 3), t(1, 1, 2, 2), mode=mode, padding_mode="reflection", align_corners=True, grad_=False)
+            for mode in ("bilinear", "bicubic")
+        ),
         Sample(t(0, 3, 5, 4), t(0, 3, 4, 2), align_corners=False, why_="no images"),
         Sample(t(2, 3, 5, 4, layout="transposed"), _BEYOND, mode="nearest", align_corners=False, grad_=False),
         Sample(t(1, 2, 3, 3, dtype="float64"), t(1, 2, 2, 2, dtype="float64", fill=((0.1,), (-0.3,)))),
     ),
     errors=(
-        Bad(UnsupportedError, "bicubic", t(1, 1, 2, 2), t(1, 1, 1, 2), mode="bicubic"),
+        Bad(ShapeError, "bicubic", t(1, 1, 2, 2, 2), t(1, 1, 1, 1, 3), mode="bicubic"),
         Bad(ArgumentError, "mode='cubic'", t(1, 1, 2, 2), t(1, 1, 1, 2), mode="cubic"),
         Bad(ArgumentError, "padding_mode='wrap'", t(1, 1, 2, 2), t(1, 1, 1, 2), padding_mode="wrap"),
         Bad(ShapeError, "grid", t(1, 1, 2, 2), t(1, 1, 1, 3)),
