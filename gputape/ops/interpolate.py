@@ -10,6 +10,7 @@ from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints
+from .antialias import FILTERS, antialiased
 
 Scales = tuple[float | None, ...]
 NAN, INF = float("nan"), float("inf")
@@ -101,6 +102,7 @@ _MODES = {
     "bilinear": ("linear", (2,)),
     "trilinear": ("linear", (3,)),
     "bicubic": ("cubic", (2,)),
+    "lanczos": ("lanczos", (2,)),
     "area": ("area", (1, 2, 3)),
 }
 
@@ -139,10 +141,12 @@ def _canon(
     recompute_scale_factor: bool | None,
     antialias: bool,
 ) -> dict[str, Any]:
-    if antialias or mode == "lanczos":
-        raise UnsupportedError("interpolate: antialias=True is not available. Leave it out, or smooth the input first.")
     if mode not in _MODES:
         raise ArgumentError(f"interpolate: mode={mode!r} is unknown. Use one of {', '.join(_MODES)}.")
+    if antialias and (_MODES[mode][0] not in FILTERS or 2 not in _MODES[mode][1]):
+        raise ArgumentError(f"interpolate: antialias=True does not go with mode={mode!r}. Use bilinear or bicubic.")
+    if mode == "lanczos" and (not antialias or align_corners):
+        raise ArgumentError("interpolate: mode='lanczos' needs antialias=True, and has no align_corners. Set them so.")
     n = input.ndim - 2
     if n not in _MODES[mode][1]:
         wanted = " or ".join(str(k + 2) for k in _MODES[mode][1])
@@ -150,7 +154,7 @@ def _canon(
             f"interpolate: mode={mode!r} needs {wanted} axes (N, C, *spatial), got shape {input.shape}. "
             "Use the mode for that number, or add an axis."
         )
-    if align_corners is not None and _MODES[mode][0] not in ("linear", "cubic"):
+    if align_corners is not None and _MODES[mode][0] not in FILTERS:
         raise ArgumentError(f"interpolate: align_corners has no meaning with mode={mode!r}. Leave it out.")
     if (size is None) == (scale_factor is None):
         raise ArgumentError(
@@ -168,7 +172,7 @@ def _canon(
         "mode": mode,
         "align_corners": align_corners,
         "recompute_scale_factor": recompute_scale_factor,
-        "antialias": False,
+        "antialias": bool(antialias),
     }
 
 
@@ -197,6 +201,8 @@ def _interpolate(
     if kind == "area":
         return F.op(f"adaptive_avg_pool{len(size)}d", input, size)
     given = scale_factor if scale_factor and not (recompute_scale_factor or corners) else (None,) * len(size)
+    if antialias:
+        return antialiased(F, input, size, kind, corners, given)
     scales = tuple(_scale(kind, *axis) for axis in zip(sizes, size, given, strict=True))
     return F.resample_nd(input, size, kind, corners, scales)
 
@@ -209,8 +215,9 @@ input (N, C, *spatial) with 1 to 3 spatial sizes. Either `size` or `scale_factor
 with a factor the size is ⌊factor · size⌋. mode: "nearest", "nearest-exact", "linear" (1 spatial axis), "bilinear",
 "bicubic" (2), "trilinear" (3) or "area" (means, as adaptive average pooling). Of the linear modes and bicubic,
 `align_corners` maps the centres of the end elements, not their outer edges, onto one another. Positions go by the given
-factor, unless `recompute_scale_factor` takes the ratio of the sizes. `antialias` is not available.
-An axis that keeps its size is left as it is.""",
+factor, unless `recompute_scale_factor` takes the ratio of the sizes. An axis that keeps its size is left as it is.
+With `antialias`, "bilinear", "bicubic" and "lanczos" take a wider part of an image that shrinks, by products with
+matrices of weights: a NaN then reaches its whole row and column.""",
     signature="input, size=None, scale_factor=None, mode='nearest', align_corners=None, recompute_scale_factor=None, "
     "antialias=False",
     inputs=("input",),
@@ -236,13 +243,30 @@ An axis that keeps its size is left as it is.""",
         Sample(t(1, 2, 3, 2), scale_factor=2.5, mode="bicubic", align_corners=True),
         Sample(t(1, 2, 3, 7), scale_factor=1.5, mode="bicubic", why_="positions go by the factor"),
         Sample(t(2, 2, 5, 4), size=(3, 2), mode="area"),
+        *(Sample(t(2, 1, 5, 4), size=(2, 7), mode=mode, antialias=True) for mode in ("bilinear", "bicubic", "lanczos")),
+        Sample(t(1, 2, 7, 5), scale_factor=(0.45, 1.3), mode="bicubic", antialias=True),
+        Sample(t(1, 2, 7, 5), scale_factor=(0.45, 1.3), mode="bilinear", antialias=True, recompute_scale_factor=True),
+        Sample(t(1, 2, 5, 4), size=(1, 7), mode="bilinear", antialias=True, align_corners=True),
+        Sample(t(1, 2, 5, 1, layout="transposed"), size=(5, 3), mode="bicubic", antialias=True, align_corners=True),
+        Sample(
+            t(1, 1, 9, 9, dtype="bfloat16"),
+            size=4,
+            mode="bilinear",
+            antialias=True,
+            grad_=False,
+            torch_=False,
+            why_="PyTorch takes no bfloat16 on the CPU",
+        ),
         Sample(t(1, 1, 5, fill=(1.0, NAN, 2.0, INF, 3.0)), size=9, mode="linear", grad_=False),
         Sample(t(0, 2, 3, 3), size=5, mode="bilinear", why_="no samples"),
         Sample(t(2, 2, 4, 3, layout="transposed"), size=5, mode="bilinear"),
         Sample(t(2, 2, 3, 4, dtype="float64"), size=5, mode="bilinear"),
     ),
     errors=(
-        Bad(UnsupportedError, "antialias", t(1, 1, 3, 3), size=2, mode="bilinear", antialias=True),
+        Bad(ArgumentError, "antialias=True does not go", t(1, 1, 3, 3), size=2, mode="area", antialias=True),
+        Bad(ArgumentError, "antialias=True does not go", t(1, 1, 3), size=2, mode="linear", antialias=True),
+        Bad(ArgumentError, "lanczos", t(1, 1, 3, 3), size=2, mode="lanczos"),
+        Bad(ArgumentError, "lanczos", t(1, 1, 3, 3), size=2, mode="lanczos", antialias=True, align_corners=True),
         Bad(ArgumentError, "unknown", t(1, 1, 3), size=2, mode="cubic"),
         Bad(ShapeError, "needs 4 axes", t(1, 1, 3), size=2, mode="bilinear"),
         Bad(ShapeError, "needs 3 or 4 or 5 axes", t(3, 3), size=2),
