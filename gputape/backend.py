@@ -22,7 +22,7 @@ import numpy as np
 
 from . import recycle
 from .arrays import DTYPE_NAME as DTYPE_NAME  # what is asked of a backend's arrays is asked for here
-from .arrays import HOST, NARROW, NP_DTYPE, QUIET, Memory
+from .arrays import HOST, NARROW, NP_DTYPE, QUIET, Memory, aligned_empty
 from .arrays import as_array as as_array
 from .arrays import asnumpy as asnumpy
 from .arrays import aval_of as aval_of
@@ -48,7 +48,7 @@ class _Scratch(threading.local):
         sizes = [-(-math.prod(shape) * dtype.itemsize // 64) * 64 for shape, dtype in specs]
         memory, total = self._memory, sum(sizes)
         if total > memory.nbytes:
-            memory = np.empty(total, np.uint8)
+            memory = aligned_empty((total,), np.dtype(np.uint8))
             if total <= self.KEPT:
                 self._memory = memory
         out, at = [], 0

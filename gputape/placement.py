@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .arrays import memory_of, overlap
+from .arrays import ALIGNMENT, memory_of, overlap
 from .aval import Aval, contiguous_strides
 from .node import Node
 from .variable import Cell
 
-ALIGNMENT = 64  # bytes; a cache line, and more than any vector register
 
 Key = tuple[int, int]  # (id of the node that computes it, which of its outputs)
 Ints = tuple[int, ...]

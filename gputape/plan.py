@@ -12,14 +12,14 @@ import numpy as np
 
 from . import backend as _backend
 from . import flat
-from .arrays import Quiet, memory_of, overlap, owner_of
+from .arrays import ALIGNMENT, Quiet, memory_of, overlap, owner_of
 from .aval import Aval
 from .blas import with_one_thread
 from .errors import CompileError
 from .graph import Graph
 from .node import Node
 from .parts import SUM, Part, cut, divided
-from .placement import ALIGNMENT, Placement, Program, aligned
+from .placement import Placement, Program, aligned
 from .predict import Prediction, bytes_of, flops_of, predict
 from .premises import Premises
 from .registry import At

@@ -7,53 +7,55 @@ refers to any more is handed out again for the next result of its shape.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from typing import Any
 
 import numpy as np
 
+from .arrays import aligned_bytes
+
 SMALLEST = 64 * 2**10  # bytes; below it the C library keeps freed memory itself
 KEPT = 256 * 2**20  # bytes that a thread holds on to, used and unused
 
 
 def _references_of_the_unused() -> int:
-    """What `getrefcount` gives inside `_Recycled.empty` for an array that only its row refers to."""
-    for array in [np.empty(0)]:
-        return sys.getrefcount(array)
+    """What `getrefcount` gives inside `_Recycled.empty` for memory that only its row refers to."""
+    for memory, _ in [(np.empty(0), 0)]:
+        return sys.getrefcount(memory)
     raise AssertionError
 
 
 class _Recycled(threading.local):
-    """The arrays of one thread, by shape and dtype."""
+    """The memory of one thread's arrays, by size, each with where its first cache line begins."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[tuple[int, ...], np.dtype], list[np.ndarray]] = {}
+        self._rows: dict[int, list[tuple[np.ndarray, int]]] = {}
         self._held = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """As numpy.empty."""
-        row = self._rows.setdefault((shape, dtype), [])
-        for array in row:
-            # Whoever got it may have frozen it or given it another shape.
-            if sys.getrefcount(array) == UNUSED and array.flags.writeable and array.shape == shape:
-                return array
-        made = np.empty(shape, dtype)
-        if self._held + made.nbytes > KEPT:
+        """As numpy.empty, from the begin of a cache line on."""
+        size = math.prod(shape) * dtype.itemsize
+        for memory, start in self._rows.get(size, ()):
+            if sys.getrefcount(memory) == UNUSED:  # arrays over it and views of them all refer to it
+                return np.ndarray(shape, dtype, memory, start)
+        memory, start = aligned_bytes(size)
+        if self._held + size > KEPT:
             self._drop_unused()
-        if self._held + made.nbytes <= KEPT:
-            row.append(made)
-            self._held += made.nbytes
-        return made
+        if self._held + size <= KEPT:
+            self._rows.setdefault(size, []).append((memory, start))
+            self._held += size
+        return np.ndarray(shape, dtype, memory, start)
 
     def _drop_unused(self) -> None:
-        for key, row in list(self._rows.items()):
-            for k in reversed(range(len(row))):
-                if sys.getrefcount(row[k]) < UNUSED:  # the loop above has a name for it, and here there is none
-                    self._held -= row[k].nbytes
-                    del row[k]
-            if not row:
-                del self._rows[key]
+        for size, row in list(self._rows.items()):
+            used = [(memory, start) for memory, start in row if sys.getrefcount(memory) > UNUSED]
+            self._held -= size * (len(row) - len(used))
+            if used:
+                self._rows[size] = used
+            else:
+                del self._rows[size]
 
 
 UNUSED = _references_of_the_unused()

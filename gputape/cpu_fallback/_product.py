@@ -9,9 +9,7 @@ from ..blas import UNPACKED, better_in_parts, leaves_small_unpacked
 from .pointwise import copy
 
 _TILE = 1024  # results of the largest product A·Bᵀ that is not packed
-_ROWS, _COLUMNS = 16, 32  # of the results of a part of Aᵀ·B
 _LEAST = 8  # rows or columns of a part
-_CACHED = 2**18  # elements of b, whose columns are read again for all rows of a
 
 
 def spare_for(m: int, k: int, n: int, dtype: str) -> list[Aval]:
@@ -30,11 +28,6 @@ def product(xp: Any, y: Any, a: Any, b: Any, spare: Any = None) -> None:
             y, a, b = _by_rows(y, a, b)
         elif size <= 2 * UNPACKED and not m % 2:
             y, a = y.reshape(2, m // 2, n), a.T.reshape(k, 2, m // 2).transpose((1, 2, 0))
-        elif not m % _ROWS and not n % _COLUMNS and k * _ROWS * _COLUMNS <= UNPACKED and k * n <= _CACHED:
-            p, q = m // _ROWS, n // _COLUMNS
-            y = y.reshape(p, _ROWS, q, _COLUMNS).transpose((0, 2, 1, 3))
-            a = a.T.reshape(k, p, 1, _ROWS).transpose((1, 2, 3, 0))
-            b = b.reshape(k, q, _COLUMNS).transpose((1, 0, 2))
     elif a.dtype.itemsize == 4 and m > 1 and k > 0 and a.flags.c_contiguous and b.T.flags.c_contiguous:
         columns = _divisor(n, min(_TILE // m, UNPACKED // (m * k))) if leaves_small_unpacked() else 0
         if _LEAST <= columns < n and (size <= UNPACKED or better_in_parts(size)):

@@ -15,12 +15,13 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch as _scratch
+from ..blas import UNPACKED, leaves_small_unpacked
 from ._window import Windows as _Windows
 from ._window import fold as _fold
 from ._window import unfold as _unfold
 
 _MANY = 64  # positions from which on an image makes a product of its own
-_BLOCK = 1 << 19  # elements of windows at a time: what a second-level cache and a part of the third hold
+_BLOCK = 1 << 17  # elements of windows at a time: with what is made of them, they stay in a second-level cache
 
 
 class _Plan:
@@ -162,22 +163,31 @@ def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any
 
 
 def _weight_plan(input: Any, dy: Any, kernel: Any, **attrs: Any) -> _Plan:
-    """Products of single images would be many small ones of the slow form A·Bᵀ, and must be added up."""
+    """Products of single images have to be added up. They pay if they are small."""
     rows = input.shape[1] // attrs["groups"] * math.prod(kernel)
-    return _plan(input.shape, dy.shape, kernel, **attrs, many=_MANY if rows < _MANY else sys.maxsize)
+    each = rows * math.prod(dy.shape[2:]) * (dy.shape[1] // attrs["groups"])
+    small = rows < _MANY or (each <= UNPACKED and leaves_small_unpacked())
+    return _plan(input.shape, dy.shape, kernel, **attrs, many=_MANY if small else sys.maxsize)
+
+
+def _turns(plan: _Plan) -> bool:
+    """Whether dy is transposed by a copy: products that are not packed are quicker as A·B than as A·Bᵀ."""
+    return plan.by_image and plan.rows >= _MANY
 
 
 def _weight_scratch(input: Aval, dy: Aval, **attrs: Any) -> list[Aval]:
     plan, dtype = _weight_plan(input, dy, **attrs), input.dtype
     total = (plan.groups, plan.rows + 1, plan.others)
     product = Aval((plan.block, *total) if plan.by_image else total, dtype)
-    return [Aval(total, dtype), Aval(total, dtype), product, *plan.joined(dtype), *plan.buffers(dtype, 1)]
+    turned = [Aval((plan.block, plan.groups, plan.positions, plan.others), dtype)] if _turns(plan) else []
+    return [Aval(total, dtype), Aval(total, dtype), product, *turned, *plan.joined(dtype), *plan.buffers(dtype, 1)]
 
 
 @_scratch(_weight_scratch)
 def conv_weight_nd(xp: Any, dweight: Any, dbias: Any, input: Any, dy: Any, *, scratch: Any, **attrs: Any) -> None:
     plan = _weight_plan(input, dy, **attrs)
     total, partial, product, *scratch = scratch
+    turned, scratch = (scratch[0], scratch[1:]) if _turns(plan) else (None, scratch)
     joined, scratch = (None, scratch) if plan.by_image else (scratch[0], scratch[1:])
     dy = xp.ascontiguousarray(dy)
     into = total
@@ -187,6 +197,9 @@ def conv_weight_nd(xp: Any, dweight: Any, dbias: Any, input: Any, dy: Any, *, sc
         _unfold(xp, plan.images_of(input, part), taps, plan.windows, between)
         xp.copyto(cols[..., plan.rows, :], 1)
         right = plan.matrices(xp, dy, part, joined).swapaxes(-1, -2)
+        if turned is not None:
+            xp.copyto(turned[:n], right)
+            right = turned[:n]
         if plan.by_image:
             xp.matmul(cols, right, out=product[:n])
             xp.add.reduce(product[:n], axis=0, out=into)

@@ -1,14 +1,14 @@
 """Bodies of max pooling: one pass per position of the window (a tap), over all windows at once.
 
-Which tap leads is kept in one byte per window. A tap takes the lead if it is strictly larger than all before
-it, or NaN; so the last to take the lead is the first of the maxima, or the last NaN.
+Which tap leads is kept by its offset, for most inputs one byte per window. A tap takes the lead if it is strictly
+larger than all before it, or NaN; so the last to take the lead is the first of the maxima, or the last NaN.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from ..aval import Aval
@@ -24,10 +24,10 @@ class _Plan:
     """Constants of one pool.
 
     Attributes:
-        taps: per tap (flat offset from the window's origin, positions that have it in the input, elements they see).
-        offsets: the flat offsets as an array.
+        taps: per tap (its code, positions that have it in the input, elements they see).
+        offsets: code → flat offset from the window's origin, or None where the offsets are the codes.
         origin: flat index of each window's first corner, which may lie outside the input.
-        first: number of the first tap of each window that is inside the input.
+        first: code of the first tap of each window that is inside the input.
         empty: which windows have no element at all, or None.
     """
 
@@ -36,15 +36,17 @@ class _Plan:
     ) -> None:
         axes = list(zip(spatial, out, kernel, stride, padding, dilation, strict=True))
         weights = [math.prod(spatial[a + 1 :]) for a in range(len(axes))]
-        offset = lambda tap: sum(u * d * w for u, d, w in zip(tap, dilation, weights, strict=True))  # noqa: E731
+        offsets = _offsets(spatial, kernel, dilation)
+        coded = _rises(offsets)
         ranges = [_taps_of(*axis) for axis in axes]
         self.taps = []
-        for tap in product(*map(range, kernel)):
+        for k, tap in enumerate(product(*map(range, kernel))):
             found = [ranges[a][u] for a, u in enumerate(tap)]
-            self.taps.append((offset(tap), (..., *(p for p, _ in found)), (..., *(e for _, e in found))))
-        self.offsets = xp.asarray([o for o, _, _ in self.taps], dtype="int32")
+            code = offsets[k] if coded else k
+            self.taps.append((code, (..., *(p for p, _ in found)), (..., *(e for _, e in found))))
+        self.offsets = None if coded else xp.asarray(offsets, dtype="int32")
         self.origin = xp.zeros(out, "int32")
-        self.first = xp.zeros(out, _tap_dtype(kernel))
+        first = xp.zeros(out, "int64")
         empty = xp.zeros(out, "bool")
         for a, (n, o, k, s, p, d) in enumerate(axes):
             shape = [1] * len(axes)
@@ -52,17 +54,30 @@ class _Plan:
             start = (xp.arange(o, dtype="int32") * s - p).reshape(shape)
             ahead = xp.maximum(-(start // d), 0)  # taps that lie before the input
             self.origin += (start * weights[a]).astype("int32")
-            self.first += (xp.minimum(ahead, k - 1) * math.prod(kernel[a + 1 :])).astype(self.first.dtype)
+            first += xp.minimum(ahead, k - 1) * math.prod(kernel[a + 1 :])
             empty |= (ahead >= k) | (start + ahead * d >= n)
+        self.first = xp.asarray([code for code, _, _ in self.taps], _code_dtype(offsets))[first]
         self.empty = empty if bool(empty.any()) else None
 
 
 _plan = _constant(lru_cache(maxsize=512)(_Plan))
 
 
-def _tap_dtype(kernel: Ints) -> str:
-    """The smallest dtype that counts the taps."""
-    return "uint8" if math.prod(kernel) <= 256 else "int32"
+def _offsets(spatial: Ints, kernel: Ints, dilation: Ints) -> list[int]:
+    """Flat offset of each tap from its window's origin."""
+    steps = [d * math.prod(spatial[a + 1 :]) for a, d in enumerate(dilation)]
+    return [sum(u * s for u, s in zip(tap, steps, strict=True)) for tap in product(*map(range, kernel))]
+
+
+def _rises(offsets: list[int]) -> bool:
+    """Whether a later tap has a larger offset: not where a kernel is longer than its axis, with padding around it."""
+    return all(a < b for a, b in pairwise(offsets))
+
+
+def _code_dtype(offsets: list[int]) -> str:
+    """The smallest dtype that holds the codes of the taps."""
+    most = offsets[-1] if _rises(offsets) else len(offsets) - 1
+    return "uint8" if most < 256 else "int32"
 
 
 def _forward_scratch(
@@ -70,8 +85,8 @@ def _forward_scratch(
 ) -> list[Aval]:
     sizes = zip(input.shape[2:], kernel_size, stride, padding, dilation, strict=True)
     shape = (*input.shape[:2], *(_window(*w, ceil_mode) for w in sizes))
-    count = _tap_dtype(kernel_size)
-    return [Aval(shape, count), Aval(shape, count), Aval(shape, "bool"), Aval(shape, "bool"), Aval(shape, input.dtype)]
+    code = _code_dtype(_offsets(input.shape[2:], kernel_size, dilation))
+    return [Aval(shape, code), Aval(shape, code), Aval(shape, "bool"), Aval(shape, "bool"), Aval(shape, input.dtype)]
 
 
 @_scratch(_forward_scratch)
@@ -98,17 +113,20 @@ def max_pool_nd(
     else:
         xp.copyto(y, -math.inf)
         xp.copyto(lead, plan.first)
-    for k, (_, positions, elements) in list(enumerate(plan.taps))[skip:]:
+    for code, positions, elements in plan.taps[skip:]:
         _fill_outside(xp, x, positions)
         xp.copyto(x[positions], input[elements])  # one strided reading; what follows runs over packed arrays
         xp.greater(x, y, out=win)
         xp.not_equal(x, x, out=nan)
         xp.logical_or(win, nan, out=win)
-        xp.multiply(win.view("uint8"), k, out=step, dtype=step.dtype)
+        xp.multiply(win.view("uint8"), code, out=step, dtype=step.dtype)
         xp.maximum(lead, step, out=lead)
         xp.maximum(y, x, out=y)
-    xp.take(plan.offsets, lead, out=index, mode="clip")
-    xp.add(index, plan.origin, out=index)
+    if plan.offsets is None:
+        xp.add(lead, plan.origin, out=index)
+    else:
+        xp.take(plan.offsets, lead, out=index, mode="clip")
+        xp.add(index, plan.origin, out=index)
     if plan.empty is not None:
         xp.copyto(index, -1, where=plan.empty)
 
