@@ -29,7 +29,7 @@ class Windows:
         tiled: per axis, whether each element is in exactly one.
         whole: per axis, a tap that sees each element once, in order, or None.
         shifts: per axis, how far ahead of its window's position each tap looks.
-        size: number of elements of the spatial axes.
+        level: per axis, whether each tap sees the axis shifted, see `_pairs`.
     """
 
     def __init__(self, spatial: Ints, out: Ints, kernel: Ints, stride: Ints, before: Ints, dilation: Ints) -> None:
@@ -40,7 +40,6 @@ class Windows:
         self.stages = tuple(a for a in reversed(range(n)) if not trivial[a])
         self.plain = [previous - a - 1 for previous, a in zip((n, *self.stages), self.stages, strict=False)]
         self.between = [(*kernel[a:], *spatial[:a], *out[a:]) for a in self.stages[:-1]]
-        self.size = math.prod(spatial)
         self.shifts = [[u * d - p for u in range(k)] for _, _, k, _, p, d in options]
         self.taps = [taps_of(*option) for option in options]
         self.whole = [
@@ -50,13 +49,10 @@ class Windows:
         self.apart = [s > d * (k - 1) for _, _, k, s, _, d in options]
         self.tiled = [(size, k, p, d) == (o * s, s, 0, 1) for size, o, k, s, p, d in options]
 
-        last, size = self.shifts[-1], spatial[-1]
-        level = stride[-1] == 1 and out[-1] == size and max(map(abs, last)) <= size
-        self._joins = n > 1 and len(self.stages) > 1 and self.stages[0] == n - 1 and level
-
-    def joins(self, a: int, x: Any) -> bool:
-        """Whether the rows along axis `a` of `x` may be taken as one, see `_pairs`."""
-        return self._joins and a == len(self.kernel) - 1 and x.flags.c_contiguous
+        self.level = [
+            s == 1 and size == o and max(map(abs, shifts)) <= size
+            for (size, o, _, s, _, _), shifts in zip(options, self.shifts, strict=True)
+        ]
 
 
 @lru_cache(maxsize=4096)
@@ -87,7 +83,7 @@ def unfold(xp: Any, x: Any, windows: Any, w: Windows, between: Sequence[Any]) ->
     targets = [*between, windows[(*lead, *(0,) * (stages[-1] if stages else 0))]]
     for a, plain, target in zip(stages, w.plain, targets, strict=False):
         taps = [target[(*lead, u, *(0,) * plain)] for u in range(w.kernel[a])]
-        for seen, elements in _pairs(w, a, taps, x):
+        for seen, elements in _pairs(w, a, taps, x, len(lead)):
             xp.copyto(seen, elements)
         _zero_outside(xp, w, a, taps)
         x = target
@@ -107,9 +103,9 @@ def fold(xp: Any, windows: Any, x: Any, w: Windows, between: Sequence[Any], star
     for a, plain, target in reversed(list(zip(stages, w.plain, [x, *between], strict=True))):
         first = start if target is x else None
         taps = [windows[(*lead, u, *(0,) * plain)] for u in range(w.kernel[a])]
-        if w.joins(a, target):
+        if _joins(w, a, taps, target, len(lead)):
             _zero_outside(xp, w, a, taps)
-        pairs = list(_pairs(w, a, taps, target))
+        pairs = list(_pairs(w, a, taps, target, len(lead)))
         whole = w.whole[a]
         if whole is not None:
             tap, into = pairs.pop(whole)
@@ -125,22 +121,28 @@ def fold(xp: Any, windows: Any, x: Any, w: Windows, between: Sequence[Any], star
         windows = target
 
 
-def _pairs(w: Windows, a: int, taps: Sequence[Any], x: Any) -> Iterator[tuple[Any, Any]]:
+def _joins(w: Windows, a: int, taps: Sequence[Any], x: Any, lead: int) -> bool:
+    """Whether all that follows the `lead` axes may be taken as one run, see `_pairs`."""
+    return w.level[a] and x.flags.c_contiguous and taps[0][(0,) * lead].flags.c_contiguous
+
+
+def _pairs(w: Windows, a: int, taps: Sequence[Any], x: Any, lead: int) -> Iterator[tuple[Any, Any]]:
     """Per tap of axis `a`: the part of it that lies inside `x`, and the elements of `x` it sees there.
 
-    Where the last axis keeps its size, rows are joined: what a tap sees is `x` shifted, apart from what wraps around at
-    the ends of the rows, which `_zero_outside` is for. One long run is several times as fast as many short ones.
+    Where an axis keeps its size, it is joined with all others: what a tap sees is `x` shifted, apart from what wraps
+    around at the ends of the axis, which `_zero_outside` is for. One long run is several times as fast as short ones.
     """
     behind = (slice(None),) * (len(w.kernel) - 1 - a)
-    if not w.joins(a, x):
+    if not _joins(w, a, taps, x, lead):
         for tap, (positions, elements) in zip(taps, w.taps[a], strict=True):
             yield tap[(..., positions, *behind)], x[(..., elements, *behind)]
         return
-    shape = (*x.shape[: x.ndim - len(w.kernel)], w.size)
-    flat = x.reshape(shape)
+    flat = x.reshape((*x.shape[:lead], math.prod(x.shape[lead:])))
+    size = flat.shape[-1]
     for tap, shift in zip(taps, w.shifts[a], strict=True):
-        first, end = max(0, -shift), w.size - max(0, shift)
-        yield tap.reshape(shape)[..., first:end], flat[..., first + shift : end + shift]
+        ahead = shift * math.prod(w.out[a + 1 :])
+        first, end = max(0, -ahead), size - max(0, ahead)
+        yield tap.reshape(flat.shape)[..., first:end], flat[..., first + ahead : end + ahead]
 
 
 def _zero_outside(xp: Any, w: Windows, a: int, taps: Sequence[Any]) -> None:

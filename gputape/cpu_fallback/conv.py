@@ -2,7 +2,8 @@
 
 Where an image has many positions, each image is one product and the output is written in place; where it has few,
 images are joined to one long product, whose result is put in order by a copy. A row of ones under the windows carries
-the bias: forward it adds it, backward it sums its gradient.
+the bias: forward it adds it, backward it sums its gradient. Rows of windows are ordered by tap, then by channel: so all
+channels that one tap sees are one long run.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ class _Plan:
     """How one convolution is computed: sizes, block of images, layout.
 
     Attributes:
-        channels: channels of the windowed array per group. rows: windows of one group are (rows, positions).
+        channels: channels of the windowed array per group.
+        taps: positions of the kernel. rows: windows of one group are (rows, positions), rows = taps · channels.
         others: channels of the other array per group.
         by_image: whether each image is a product of its own.
         block: images at a time.
     """
 
-    def __init__(self, images: int, groups: int, channels: int, others: int, windows: _Windows, many: int) -> None:
-        self.images, self.groups, self.channels, self.others, self.windows = images, groups, channels, others, windows
-        self.rows = channels * math.prod(windows.kernel)
-        self.positions = math.prod(windows.out)
+    def __init__(self, images: int, groups: int, others: int, windows: _Windows, many: int) -> None:
+        self.images, self.groups, self.others, self.windows = images, groups, others, windows
+        self.channels, self.positions = windows.spatial[0], math.prod(windows.out[1:])
+        self.taps = math.prod(windows.kernel)
+        self.rows = self.taps * self.channels
         self.by_image = self.positions >= many
         each = max(groups * (self.rows + 1) * self.positions, 1)
         parts = max(1, -(-images * each // _BLOCK))
@@ -47,32 +50,36 @@ class _Plan:
         """The windows with `extra` rows, then the arrays between their stages."""
         lead = self.block * self.groups
         cols = Aval((lead * (self.rows + extra) * self.positions,), dtype)
-        return [cols, *(Aval((lead * self.channels * math.prod(s),), dtype) for s in self.windows.between)]
+        return [cols, *(Aval((lead * math.prod(s),), dtype) for s in self.windows.between)]
 
     def blocks(self) -> Iterator[slice]:
         return (slice(i, min(i + self.block, self.images)) for i in range(0, self.images, self.block))
 
     def views(self, cols: Any, between: Any, n: int, extra: int) -> tuple[Any, Any, list[Any]]:
-        """The flat buffers for `n` images: windows as matrices; as (n, groups, channels, *kernel, *out); between."""
+        """The flat buffers for `n` images: windows as matrices; as (n, groups, *kernel, *out); between."""
         w, g, rows, extra_rows = self.windows, self.groups, self.rows, self.rows + extra
         shape = (g, extra_rows, self.positions)
         cols = cols[: n * math.prod(shape)]
         if self.by_image:
             cols = cols.reshape((n, *shape))
-            taps = cols[:, :, :rows].reshape((n, g, self.channels, *w.kernel, *w.out))
+            taps = cols[:, :, :rows].reshape((n, g, *w.kernel, *w.out))
         else:
             cols = cols.reshape((g, extra_rows, n, self.positions))
-            taps = cols[:, :rows].reshape((g, self.channels, *w.kernel, n, *w.out))
+            taps = cols[:, :rows].reshape((g, *w.kernel, self.channels, n, *w.out[1:]))
             at = 2 + len(w.kernel)
             taps = taps.transpose((at, *range(at), *range(at + 1, taps.ndim)))
             cols = cols.reshape((g, extra_rows, n * self.positions))
-        lead = (n, g, self.channels)
+        lead = (n, g)
         made = zip(between, w.between, strict=True)
         return cols, taps, [x[: math.prod(lead + s)].reshape(lead + s) for x, s in made]
 
     def images_of(self, x: Any, part: slice) -> Any:
         """Images of the windowed array as (n, groups, channels, *spatial)."""
-        return x[part].reshape((part.stop - part.start, self.groups, self.channels, *self.windows.spatial))
+        return x[part].reshape((part.stop - part.start, self.groups, *self.windows.spatial))
+
+    def by_tap(self, weight: Any) -> Any:
+        """A weight (groups · others, channels, *kernel) as (groups, others, taps, channels)."""
+        return weight.reshape((self.groups, self.others, self.channels, self.taps)).swapaxes(-1, -2)
 
     def matrices(self, xp: Any, x: Any, part: slice, joined: Any) -> Any:
         """Images of the other array as matrices that fit `views`' windows: (…, groups, others, positions)."""
@@ -101,9 +108,11 @@ def _plan(
     many: int = _MANY,
 ) -> _Plan:
     """The plan for a windowed array (N, C, *spatial) and the other one (N, channels, *positions). From `many` positions
-    on an image makes a product of its own."""
-    windows = _Windows(windowed[2:], other[2:], kernel, stride, tuple(p[0] for p in padding), dilation)
-    return _Plan(windowed[0], groups, windowed[1] // groups, other[1] // groups, windows, many)
+    on an image makes a product of its own. The channels are one more axis of the windows, with nothing to slide."""
+    channels, before = windowed[1] // groups, tuple(p[0] for p in padding)
+    sizes = (channels, *windowed[2:]), (channels, *other[2:])
+    windows = _Windows(*sizes, (1, *kernel), (1, *stride), (0, *before), (1, *dilation))
+    return _Plan(windowed[0], groups, other[1] // groups, windows, many)
 
 
 # --- convolution ------------------------------------------------------------------------------------------------------
@@ -128,8 +137,8 @@ def _conv_scratch(input: Aval, weight: Aval, bias: Aval | None, **attrs: Any) ->
 def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any = (), **attrs: Any) -> None:
     plan = _conv_plan(input, weight, **attrs)
     g, others, rows, positions = plan.groups, plan.others, plan.rows, plan.positions
-    flat = xp.ascontiguousarray(weight).reshape((g, others, rows))
     if not scratch:  # a pointwise convolution: the images are the windows
+        flat = xp.ascontiguousarray(weight).reshape((g, others, rows))
         x = xp.ascontiguousarray(input).reshape((plan.images, g, rows, positions))
         xp.matmul(flat, x, out=y.reshape((plan.images, g, others, positions)))
         if bias is not None:
@@ -140,10 +149,9 @@ def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any
     joined: Any = None
     if not plan.by_image:
         joined, *scratch = scratch
+    xp.copyto(matrix[..., :rows].reshape((g, others, plan.taps, plan.channels)), plan.by_tap(weight))
     if bias is not None:
-        xp.copyto(matrix[..., :rows], flat)
         xp.copyto(matrix[..., rows], bias.reshape((g, others)))
-        flat = matrix
     for part in plan.blocks():
         n = part.stop - part.start
         cols, taps, between = plan.views(scratch[0], scratch[1:], n, extra)
@@ -151,10 +159,10 @@ def conv_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any
         if extra:
             xp.copyto(cols[..., rows, :], 1)
         if plan.by_image:
-            xp.matmul(flat, cols, out=y[part].reshape((n, g, others, positions)))
+            xp.matmul(matrix, cols, out=y[part].reshape((n, g, others, positions)))
         else:
             made = joined[: n * g * others * positions]
-            xp.matmul(flat, cols, out=made.reshape((g, others, n * positions)))
+            xp.matmul(matrix, cols, out=made.reshape((g, others, n * positions)))
             made = made.reshape((g * others, n, positions)).transpose((1, 0, 2))
             xp.copyto(y[part].reshape((n, g * others, positions)), made)
 
@@ -210,7 +218,8 @@ def conv_weight_nd(xp: Any, dweight: Any, dbias: Any, input: Any, dy: Any, *, sc
         into = partial
     if into is total:  # no images
         xp.copyto(total, 0)
-    xp.copyto(dweight.reshape((plan.groups, plan.others, plan.rows)), total[:, : plan.rows].swapaxes(1, 2))
+    made = total[:, : plan.rows].reshape((plan.groups, plan.taps, plan.channels, plan.others))
+    xp.copyto(plan.by_tap(dweight), made.transpose((0, 3, 1, 2)))
     xp.copyto(dbias.reshape((plan.groups, plan.others)), total[:, plan.rows])
 
 
@@ -237,7 +246,7 @@ def conv_transpose_nd(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, sc
     plan = _transpose_plan(input, weight, **attrs)
     g, others, rows, positions = plan.groups, plan.others, plan.rows, plan.positions
     matrix, *scratch = scratch
-    xp.copyto(matrix, xp.ascontiguousarray(weight).reshape((g, others, rows)).swapaxes(1, 2))
+    xp.copyto(matrix.reshape((g, plan.taps, plan.channels, others)), plan.by_tap(weight).transpose((0, 2, 3, 1)))
     input = xp.ascontiguousarray(input)
     start = 0 if bias is None else bias.reshape((g, plan.channels, *(1,) * (y.ndim - 2)))
     if not scratch:  # a pointwise convolution
