@@ -19,6 +19,8 @@ from ._window import taps_of as _taps_of
 
 Ints = tuple[int, ...]
 
+_BLOCK = 1 << 18  # elements of the input at a time: with what is made of them, they stay in a second-level cache
+
 
 class _Plan:
     """Constants of one pool.
@@ -77,14 +79,19 @@ def _rises(offsets: list[int]) -> bool:
 def _code_dtype(offsets: list[int]) -> str:
     """The smallest dtype that holds the codes of the taps."""
     most = offsets[-1] if _rises(offsets) else len(offsets) - 1
-    return "uint8" if most < 256 else "int32"
+    return "uint8" if most < 2**8 else "int16" if most < 2**15 else "int32"
+
+
+def _images(x: Any) -> int:
+    """Images at a time of an array or aval."""
+    return max(1, min(x.shape[0], _BLOCK // max(math.prod(x.shape[1:]), 1)))
 
 
 def _forward_scratch(
     input: Aval, *, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, ceil_mode: bool
 ) -> list[Aval]:
     sizes = zip(input.shape[2:], kernel_size, stride, padding, dilation, strict=True)
-    shape = (*input.shape[:2], *(_window(*w, ceil_mode) for w in sizes))
+    shape = (_images(input), input.shape[1], *(_window(*w, ceil_mode) for w in sizes))
     code = _code_dtype(_offsets(input.shape[2:], kernel_size, dilation))
     return [Aval(shape, code), Aval(shape, code), Aval(shape, "bool"), Aval(shape, "bool"), Aval(shape, input.dtype)]
 
@@ -104,7 +111,16 @@ def max_pool_nd(
     scratch: Any,
 ) -> None:
     plan = _plan(xp, input.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
-    lead, step, win, nan, x = scratch
+    images = _images(input)
+    for i in range(0, input.shape[0], images):
+        part = slice(i, i + images)
+        count = min(images, input.shape[0] - i)
+        _pool(xp, plan, y[part], index[part], input[part], *[s[:count] for s in scratch])
+
+
+def _pool(
+    xp: Any, plan: _Plan, y: Any, index: Any, input: Any, lead: Any, step: Any, win: Any, nan: Any, x: Any
+) -> None:
     _, positions, elements = plan.taps[0]
     skip = all(p == slice(0, o) for p, o in zip(positions[1:], y.shape[2:], strict=True))
     if skip:
