@@ -26,7 +26,8 @@ def relu(xp: Any, y: Any, input: Any) -> None:
 
 @_MASK
 def relu_bwd(xp: Any, dx: Any, dy: Any, y: Any, *, scratch: list[Any]) -> None:
-    _masked(xp, dx, dy, xp.not_equal(y, 0, out=scratch[0]))  # NaN passes the gradient on, as in PyTorch
+    for dx_, g, y_, passed in _blocks((dx, dy, y), tuple(scratch)):
+        _masked(xp, dx_, g, xp.not_equal(y_, 0, out=passed))  # NaN passes the gradient on, as in PyTorch
 
 
 @_ONE

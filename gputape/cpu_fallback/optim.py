@@ -9,6 +9,7 @@ from ..aval import Aval
 from ..backend import scratch
 from ..flat import as_one as _as_one
 from ..ops.optim import PACK
+from .pointwise import _blocks
 
 
 def _skipped(xp: Any, skip: Any, *pairs: tuple[Any, Any]) -> bool:
@@ -190,26 +191,31 @@ def _adam(
     """`news` and `olds`: parameter, exp_avg, exp_avg_sq and, of AMSGrad, the maximum of the latter."""
     if _skipped(xp, skip, *zip(news, olds, strict=True)):
         return
-    (new_param, new_exp_avg, new_exp_avg_sq, *_), (param, exp_avg, exp_avg_sq, *largest) = news, olds
-    work = scratch[0]
-    if weight_decay:
-        grad = _decayed(xp, grad, param, weight_decay, scratch[1])
-    xp.multiply(grad, 1 - beta1, out=work)
-    xp.multiply(exp_avg, beta1, out=new_exp_avg)
-    xp.add(new_exp_avg, work, out=new_exp_avg)
-    xp.multiply(grad, grad, out=work)
-    xp.multiply(work, 1 - beta2, out=work)
-    xp.multiply(exp_avg_sq, beta2, out=new_exp_avg_sq)
-    xp.add(new_exp_avg_sq, work, out=new_exp_avg_sq)
-    for old in largest:
-        xp.maximum(old, new_exp_avg_sq, out=news[3])
-    xp.sqrt(news[-1], out=work)
-    xp.add(work, eps, out=work)
-    xp.divide(new_exp_avg, work, out=work)
-    xp.multiply(work, step_size, out=work)
-    if decoupled:
-        param = xp.multiply(param, keep, out=new_param)
-    xp.subtract(param, work, out=new_param)
+    states = len(news)
+    for parts in _blocks((*news, grad, *olds), tuple(scratch)):
+        (param, exp_avg, exp_avg_sq, *largest), g = parts[:states], parts[states]
+        (old_param, old_avg, old_sq, *old_largest), (work, *decayed) = (
+            parts[states + 1 :][:states],
+            parts[2 * states + 1 :],
+        )
+        if weight_decay:
+            g = _decayed(xp, g, old_param, weight_decay, *decayed)
+        xp.multiply(g, 1 - beta1, out=work)
+        xp.multiply(old_avg, beta1, out=exp_avg)
+        xp.add(exp_avg, work, out=exp_avg)
+        xp.multiply(g, g, out=work)
+        xp.multiply(work, 1 - beta2, out=work)
+        xp.multiply(old_sq, beta2, out=exp_avg_sq)
+        xp.add(exp_avg_sq, work, out=exp_avg_sq)
+        for old, new in zip(old_largest, largest, strict=True):
+            exp_avg_sq = xp.maximum(old, exp_avg_sq, out=new)
+        xp.sqrt(exp_avg_sq, out=work)
+        xp.add(work, eps, out=work)
+        xp.divide(exp_avg, work, out=work)
+        xp.multiply(work, step_size, out=work)
+        if decoupled:
+            old_param = xp.multiply(old_param, keep, out=param)
+        xp.subtract(old_param, work, out=param)
 
 
 def pack(xp: Any, y: Any, *arrays: Any) -> None:
