@@ -13,7 +13,6 @@ from .aval import Aval, contiguous_strides
 from .node import Node
 from .variable import Cell
 
-
 Key = tuple[int, int]  # (id of the node that computes it, which of its outputs)
 Ints = tuple[int, ...]
 

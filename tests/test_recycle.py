@@ -9,6 +9,8 @@ import pytest
 
 import gputape as gt
 from gputape import recycle
+from gputape.arrays import ALIGNMENT
+from gputape.variable import Cell
 
 LARGE = (recycle.SMALLEST // 4,)
 F32 = np.dtype("f")
@@ -41,15 +43,37 @@ def test_whatever_refers_to_it_keeps_it(hold):
     assert address(recycle.empty(LARGE, F32)) == at
 
 
-def test_frozen_and_reshaped_arrays_are_left_alone():
+def test_what_is_done_to_an_array_does_not_reach_the_next():
     first, second = recycle.empty(LARGE, F32), recycle.empty(LARGE, F32)
     first.flags.writeable = False
     second.shape = (4, -1)
-    taken = {address(first), address(second)}
     del first, second
     for _ in range(3):
         made = recycle.empty(LARGE, F32)
-        assert made.shape == LARGE and made.flags.writeable and address(made) not in taken
+        assert made.shape == LARGE and made.flags.writeable
+
+
+def test_memory_serves_any_shape_and_dtype_of_its_size():
+    first = recycle.empty(LARGE, F32)
+    at = address(first)
+    del first
+    assert address(recycle.empty((2, LARGE[0] // 4), np.dtype("d"))) == at
+
+
+def test_arrays_begin_with_a_cache_line():
+    x = np.zeros(LARGE, F32)
+    with gt.device("cpu"):
+        for array in (gt.add(x, 1.0), Cell(x).array, recycle.empty((LARGE[0] + 1,), F32)):
+            assert address(array) % ALIGNMENT == 0
+
+
+def test_what_is_held_counts_what_is_used_again(monkeypatch):
+    monkeypatch.setattr(recycle, "KEPT", 2 * recycle.SMALLEST)
+    for size in (1, 2, 1, 2):
+        array = recycle.empty((size * LARGE[0],), F32)
+        assert recycle._recycled._held == array.nbytes  # the other size has made room
+        assert [len(row) for row in recycle._recycled._rows.values()] == [1]
+        del array
 
 
 def test_what_is_held_is_bounded(monkeypatch):
