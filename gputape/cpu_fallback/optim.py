@@ -192,12 +192,10 @@ def _adam(
     if _skipped(xp, skip, *zip(news, olds, strict=True)):
         return
     states = len(news)
-    for parts in _blocks((*news, grad, *olds), tuple(scratch)):
-        (param, exp_avg, exp_avg_sq, *largest), g = parts[:states], parts[states]
-        (old_param, old_avg, old_sq, *old_largest), (work, *decayed) = (
-            parts[states + 1 :][:states],
-            parts[2 * states + 1 :],
-        )
+    for parts in _blocks((*news, *olds, grad), tuple(scratch)):
+        param, exp_avg, exp_avg_sq, *largest = parts[:states]
+        old_param, old_avg, old_sq, *old_largest = parts[states : 2 * states]
+        g, work, *decayed = parts[2 * states :]
         if weight_decay:
             g = _decayed(xp, g, old_param, weight_decay, *decayed)
         xp.multiply(g, 1 - beta1, out=work)
