@@ -85,7 +85,7 @@ def verdict(value: float | None, bar: float | None) -> str:
 def planning(name: str, clock: Callable[[], float]) -> float:
     """Seconds of a first compiled call: the median of some models, each recorded and planned anew."""
     batch, taken = MODELS[name].batch(np.random.default_rng(0)), []
-    for _ in range(5):
+    for _ in range(9):
         step = gt.compile(trainer(MODELS[name].build()))
         start = clock()
         step(*batch)

@@ -21,7 +21,7 @@ from kernel_cases import exempt
 from training import trainer
 
 import gputape as gt
-from gputape import backend, nn, optim, registry
+from gputape import backend, nn, optim, recycle, registry
 from gputape.backend import aval_of
 from gputape.testing import inputs_of, lay_out
 from gputape.variable import Cell
@@ -693,10 +693,11 @@ def test_the_arena_is_close_to_what_is_alive_at_once(name):
 
 
 @pytest.mark.parametrize("name", ["cnn", "gpt"])
-def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name):
+def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name, monkeypatch):
     """At its peak, with the arena; counted by tracemalloc, to which NumPy tells its allocations."""
 
     def peak(transform):
+        monkeypatch.setattr(recycle, "_recycled", recycle._Recycled())
         gt.manual_seed(0)
         step = transform(models.trainer(models.MODELS[name].build()))
         batch = models.MODELS[name].batch(np.random.default_rng(0))

@@ -26,7 +26,7 @@ def product(xp: Any, y: Any, a: Any, b: Any, spare: Any = None) -> None:
     if a.dtype.itemsize == 4 and b.flags.c_contiguous and better_in_parts(size):
         if a.flags.c_contiguous:
             y, a, b = _by_rows(y, a, b)
-        elif size <= 2 * UNPACKED and not m % 2:
+        elif size <= 2 * UNPACKED and not m % 2:  # in larger ones a row of Aᵀ lies on too many pages
             y, a = y.reshape(2, m // 2, n), a.T.reshape(k, 2, m // 2).transpose((1, 2, 0))
     elif a.dtype.itemsize == 4 and m > 1 and k > 0 and a.flags.c_contiguous and b.T.flags.c_contiguous:
         columns = _divisor(n, min(_TILE // m, UNPACKED // (m * k))) if leaves_small_unpacked() else 0
