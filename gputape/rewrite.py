@@ -112,9 +112,11 @@ def affine_endings(graph: Graph, backend: Any) -> None:
     """`linear` or `conv_nd`, then an activation → `linear_act` or `conv_act`; `linear`, then an addition, too. Where
     the gradient of the activation is taken from its input, its slope is computed with it: backward is one product."""
     for i in graph.named(*_ENDED):
-        _activated(graph, i, backend)
+        if graph.nodes[i].aval.is_float:
+            _activated(graph, i, backend)
     for i in graph.named("linear", "linear_act"):
-        _added(graph, i, backend)
+        if graph.nodes[i].aval.is_float:
+            _added(graph, i, backend)
 
 
 _ENDED = {"linear": "linear_act", "conv_nd": "conv_act"}

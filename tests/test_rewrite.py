@@ -712,3 +712,14 @@ def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name, monkeypatc
             tracemalloc.stop()
 
     assert peak(gt.compile) <= peak(lambda f: f)
+
+
+@pytest.mark.parametrize("ending", [gt.relu, lambda y: gt.add(y, y), gt.sigmoid, lambda y: y])
+def test_products_of_integers_are_left_as_they_are(ending):
+    x, w = np.arange(-6, 6).reshape(3, 4), np.arange(-3, 5).reshape(2, 4)
+    step = gt.compile(lambda x: ending(gt.linear(x, w)))
+    want = ending(x @ w.T)
+    for _ in range(2):
+        got = step(x)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval
+from ..aval import FLOATS, Aval
 from ..blas import UNPACKED, better_in_parts, leaves_small_unpacked
 from .pointwise import copy
 
@@ -14,7 +14,9 @@ _LEAST = 8  # rows or columns of a part
 
 def spare_for(m: int, k: int, n: int, dtype: str) -> list[Aval]:
     """The aval of `product`'s spare for a transposed b, if there may be use for one."""
-    pays = dtype != "float64" and m > _TILE // _LEAST and m * k * n > UNPACKED and leaves_small_unpacked()
+    if dtype == "float64" or dtype not in FLOATS:
+        return []
+    pays = m > _TILE // _LEAST and m * k * n > UNPACKED and leaves_small_unpacked()
     return [Aval((k, n), "float32")] if pays else []
 
 

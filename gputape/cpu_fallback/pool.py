@@ -121,16 +121,17 @@ def max_pool_nd(
 def _pool(
     xp: Any, plan: _Plan, y: Any, index: Any, input: Any, lead: Any, step: Any, win: Any, nan: Any, x: Any
 ) -> None:
+    least = -math.inf if y.dtype.kind == "f" else xp.iinfo(y.dtype).min
     _, positions, elements = plan.taps[0]
     skip = all(p == slice(0, o) for p, o in zip(positions[1:], y.shape[2:], strict=True))
     if skip:
         xp.copyto(y, input[elements])
         xp.copyto(lead, 0)
     else:
-        xp.copyto(y, -math.inf)
+        xp.copyto(y, least)
         xp.copyto(lead, plan.first)
     for code, positions, elements in plan.taps[skip:]:
-        _fill_outside(xp, x, positions)
+        _fill_outside(xp, x, positions, least)
         xp.copyto(x[positions], input[elements])  # one strided reading; what follows runs over packed arrays
         xp.greater(x, y, out=win)
         xp.not_equal(x, x, out=nan)
@@ -147,13 +148,13 @@ def _pool(
         xp.copyto(index, -1, where=plan.empty)
 
 
-def _fill_outside(xp: Any, x: Any, positions: Any) -> None:
-    """-inf at the windows whose tap lies in the padding."""
+def _fill_outside(xp: Any, x: Any, positions: Any, least: float) -> None:
+    """The least number at the windows whose tap lies in the padding."""
     for a, found in enumerate(positions[1:], 1 - len(positions)):
         behind = (slice(None),) * (-1 - a)
         for gap in (slice(0, found.start), slice(found.stop, x.shape[a])):
             if gap.stop > gap.start:
-                xp.copyto(x[(..., gap, *behind)], -math.inf)
+                xp.copyto(x[(..., gap, *behind)], least)
 
 
 @_scratch(lambda dy, index, **attrs: [index.with_dtype("int64"), dy])

@@ -105,9 +105,11 @@ def pooled(
     padding: Ints,
     dilation: Ints,
     ceil_mode: bool = False,
+    integers: bool = False,
 ) -> Aval:
-    """The aval of a pool's result."""
-    need_float_yet(op, input=input)
+    """The aval of a pool's result. `integers`: whether it takes them."""
+    if not integers or input.dtype == "bool":
+        need_float_yet(op, input=input)
     n = len(kernel_size)
     sizes = spatial(op, input, n)
     windows = zip(sizes, kernel_size, stride, padding, dilation, strict=True)

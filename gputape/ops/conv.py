@@ -11,11 +11,12 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from ..aval import Aval, need_float_yet, need_same_dtype
-from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from ..aval import Aval, need_same_dtype
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints, Pairs, batched, count, one_per_axis, pairs, spatial, unbatched
+from .pointwise import not_bool
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -44,8 +45,8 @@ def positive(op: str, name: str, value: Any) -> int:
 
 def check_arrays(op: str, input: Aval, weight: Aval, bias: Aval | None, out_channels: int) -> None:
     """Dtypes, and the length of the bias."""
-    need_float_yet(op, input=input, weight=weight, bias=bias)
     need_same_dtype(op, input=input, weight=weight, bias=bias)
+    not_bool(op, input)
     if bias is not None and bias.shape != (out_channels,):
         raise ShapeError(
             f"{op}: bias has shape {bias.shape}, but weight {weight.shape} gives {out_channels} output channels. "
@@ -270,7 +271,8 @@ def _errors(n: int) -> tuple[Bad, ...]:
         Bad(ArgumentError, "Use stride 1", x, w, padding="same", stride=2),
         Bad(ArgumentError, "groups=0", x, w, groups=0),
         Bad(DTypeError, "different dtypes", x, t(4, 3, *(3,) * n, dtype="float64")),
-        Bad(UnsupportedError, "floating-point", t(2, 3, *(5,) * n, dtype="int64", fill="ones"), w),
+        Bad(DTypeError, "different dtypes", t(2, 3, *(5,) * n, dtype="int64", fill="ones"), w),
+        Bad(DTypeError, "bool", *(t(*a.shape, dtype="bool", fill="bool") for a in (x, w))),
     )
 
 
@@ -282,7 +284,8 @@ def _register_conv(n: int | None, samples: tuple[Sample, ...]) -> None:
         doc=f"""Convolution (cross-correlation) over {axes}. As torch.nn.functional.{name}{"" if n else "1d/2d/3d"}.
 
 y[o, i…] = bias[o] + Σ weight[o, c, u…] · input[c, i·stride + u·dilation - padding …], channels within their group.
-input (N, C, *spatial) or (C, *spatial); weight (out, C/groups, *kernel); bias (out,) or None. One floating dtype.
+input (N, C, *spatial) or (C, *spatial); weight (out, C/groups, *kernel); bias (out,) or None. One dtype,
+on the CPU also of integers.
 stride, padding and dilation: an integer, or one per axis. padding may also be "valid", "same" (stride 1), or one
 (before, after) pair per axis.""",
         signature="input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1",
@@ -321,6 +324,7 @@ _register_conv(
         Sample(t(2, 3, 7, dtype="float64"), t(2, 3, 3, dtype="float64"), t(2, dtype="float64")),
     ),
 )
+_INTS: dict[str, Any] = dict(dtype="int32", fill="ints", low=-9, high=9)
 _register_conv(
     2,
     (
@@ -337,6 +341,8 @@ _register_conv(
         Sample(t(2, 3, 4, 6, layout="transposed"), t(2, 3, 3, 3, layout="flipped"), t(2, layout="strided")),
         Sample(t(2, 1, 8, 8), t(2, 1, 3, 3), t(2), padding=1, why_="the digits' first layer"),
         Sample(t(2, 2, 4, 4, dtype="float64"), t(2, 2, 2, 2, dtype="float64")),
+        Sample(*(t(*s, **_INTS) for s in ((2, 4, 5, 5), (6, 2, 3, 3), (6,))), padding=1, groups=2, why_="integers"),
+        Sample(t(2, 3, 4, 4, **_INTS), t(2, 3, 1, 1, **_INTS), why_="pointwise"),
     ),
 )
 _register_conv(

@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from ..aval import Aval
-from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints, Pairs, batched, one_per_axis, spatial, transposed, unbatched
@@ -187,7 +187,8 @@ def _errors(n: int) -> tuple[Bad, ...]:
         Bad(ArgumentError, "padding='same'", x, w, padding="same"),
         Bad(ArgumentError, "output_padding", x, w, stride=2, output_padding=2),
         Bad(DTypeError, "different dtypes", x, w, t(4, dtype="float64")),
-        Bad(UnsupportedError, "floating-point", t(2, 3, *(5,) * n, dtype="int32", fill="ones"), w),
+        Bad(DTypeError, "different dtypes", t(2, 3, *(5,) * n, dtype="int32", fill="ones"), w),
+        Bad(DTypeError, "bool", *(t(*a.shape, dtype="bool", fill="bool") for a in (x, w))),
     )
 
 

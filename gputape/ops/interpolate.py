@@ -177,7 +177,8 @@ def _canon(
 
 
 def _rule(input: Aval, *, size: Any, scale_factor: Any, mode: str, **rest: Any) -> Aval:
-    need_float_yet("interpolate", input=input)
+    if input.dtype != "uint8" or not mode.startswith("nearest"):
+        need_float_yet("interpolate", input=input)
     size = _resolved(input, size, scale_factor)
     if min(input.shape[2:]) < 1 or min(size) < (0 if mode == "area" else 1):
         raise ShapeError(f"interpolate: from {input.shape[2:]} to {size} is not possible. Sizes must be at least 1.")
@@ -204,7 +205,9 @@ def _interpolate(
     if antialias:
         return antialiased(F, input, size, kind, corners, given)
     scales = tuple(_scale(kind, *axis) for axis in zip(sizes, size, given, strict=True))
-    return F.resample_nd(input, size, kind, corners, scales)
+    if F.aval(input).is_float:
+        return F.resample_nd(input, size, kind, corners, scales)
+    return F.cast(F.resample_nd(F.cast(input, "float32"), size, kind, corners, scales), F.aval(input).dtype)
 
 
 register(
@@ -212,10 +215,11 @@ register(
     doc="""Resampled to another size. As torch.nn.functional.interpolate.
 
 input (N, C, *spatial) with 1 to 3 spatial sizes. Either `size` or `scale_factor`, a number or one per axis, is given;
-with a factor the size is ⌊factor · size⌋. mode: "nearest", "nearest-exact", "linear" (1 spatial axis), "bilinear",
-"bicubic" (2), "trilinear" (3) or "area" (means, as adaptive average pooling). Of the linear modes and bicubic,
-`align_corners` maps the centres of the end elements, not their outer edges, onto one another. Positions go by the given
-factor, unless `recompute_scale_factor` takes the ratio of the sizes. An axis that keeps its size is left as it is.
+with a factor the size is ⌊factor · size⌋. The nearest modes take uint8, too. mode: "nearest", "nearest-exact", "linear"
+(1 spatial axis), "bilinear", "bicubic" (2), "trilinear" (3) or "area" (means, as adaptive average pooling). Of the
+linear modes and bicubic, `align_corners` maps the centres of the end elements, not their outer edges, onto one another.
+Positions go by the given factor, unless `recompute_scale_factor` takes the ratio of the sizes. An axis that keeps its
+size is left as it is.
 With `antialias`, "bilinear", "bicubic" and "lanczos" take a wider part of an image that shrinks, by products with
 matrices of weights: a NaN then reaches its whole row and column.""",
     signature="input, size=None, scale_factor=None, mode='nearest', align_corners=None, recompute_scale_factor=None, "
@@ -229,6 +233,7 @@ matrices of weights: a NaN then reaches its whole row and column.""",
         Sample(t(2, 3, 3, 5), scale_factor=2),
         Sample(t(1, 2, 3, 2, 2), scale_factor=(1, 2.5, 0.5)),
         Sample(t(2, 1, 5, 3), size=(7, 2), mode="nearest-exact"),
+        Sample(t(2, 1, 4, 3, dtype="uint8", fill="ints", low=0, high=255), size=(3, 7), why_="images of bytes"),
         Sample(t(2, 1, 7), scale_factor=1.3, mode="nearest-exact", why_="positions go by the factor"),
         Sample(t(2, 3, 5), size=8, mode="linear"),
         Sample(t(2, 3, 5), size=1, mode="linear", align_corners=True),
@@ -281,6 +286,7 @@ matrices of weights: a NaN then reaches its whole row and column.""",
         Bad(ShapeError, "at least 1", t(1, 1, 3), scale_factor=0.3),
         Bad(ShapeError, "at least 1", t(1, 1, 0), size=3),
         Bad(UnsupportedError, "floating-point", t(1, 1, 3, dtype="int64", fill="ones"), size=2),
+        Bad(UnsupportedError, "floating-point", t(1, 1, 3, dtype="uint8", fill="ones"), size=2, mode="linear"),
     ),
     perf=(
         Perf(t(16, 64, 28, 28), scale_factor=2, name_="nearest ×2"),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from ..aval import Aval, need_float_yet, need_same_dtype
+from ..aval import Aval, need_same_dtype
 from ..errors import DTypeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .matmul import rows_of, transpose
+from .pointwise import not_bool
 
 
 def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
@@ -23,7 +24,7 @@ def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
             "Give input (…, in_features) and weight (out_features, in_features)."
         )
     need_same_dtype("linear", input=input, weight=weight, bias=bias)
-    need_float_yet("linear", input=input)
+    not_bool("linear", input)
     n, k = weight.shape
     if input.shape[-1] != k:
         raise ShapeError(
@@ -60,7 +61,7 @@ register(
     name="linear",
     doc="""input · weightᵀ + bias: input (…, in), weight (out, in), bias (out,) or None → (…, out).
 
-    One floating-point dtype; any number of leading axes, none included. in = 0 gives the bias, or zeros.
+    One dtype, on the CPU also of integers; any number of leading axes, none included. in = 0 gives the bias, or zeros.
     As torch.nn.functional.linear; on the original API page as linear(w, b, x).
     """,
     signature="input, weight, bias=None",
@@ -84,6 +85,8 @@ register(
         Sample(t(4, 6, layout="transposed"), t(3, 6, layout="strided"), t(3, layout="strided")),
         Sample(t(2, 3, 6, layout="transposed"), t(3, 6, layout="flipped"), t(3, layout="flipped")),
         Sample(t(5, 3, dtype="float64"), t(7, 3, dtype="float64"), t(7, dtype="float64")),
+        Sample(*(t(*s, dtype="int64", fill="ints", low=-9, high=9) for s in ((5, 3), (7, 3), (7,))), why_="integers"),
+        Sample(*[t(3, 70, dtype="uint8", fill="ints", low=0, high=255)] * 2, why_="sums wrap"),
         Sample(t(17, 13, dtype="bfloat16"), t(5, 13, dtype="bfloat16"), t(5, dtype="bfloat16"), grad_=False),
     ),
     errors=(
@@ -93,7 +96,7 @@ register(
         Bad(ShapeError, "do not fit", t(5, 3), t(2, 7, 3)),
         Bad(UnsupportedError, "one axis", t(5, 3), t(3)),
         Bad(DTypeError, "different dtypes", t(5, 3), t(7, 3, dtype="float64")),
-        Bad(UnsupportedError, "floating-point", *[t(5, 3, dtype="int64", fill="ones")] * 2),
+        Bad(DTypeError, "bool", *[t(5, 3, dtype="bool", fill="bool")] * 2),
     ),
     perf=(
         *(

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from ..aval import Aval
-from ..errors import ArgumentError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from ._window import Ints, batched, pool_options, pooled, unbatched
@@ -25,7 +25,7 @@ def _window_of(at: At) -> list[Ints]:
 
 
 def _nd_rule(input: Aval, *, ceil_mode: bool, **window: Ints) -> tuple[Aval, Aval]:
-    y = pooled("max_pool_nd", input, ceil_mode=ceil_mode, **window)
+    y = pooled("max_pool_nd", input, ceil_mode=ceil_mode, integers=True, **window)
     return y, y.with_dtype("int32")
 
 
@@ -56,7 +56,8 @@ register(
     doc="""The largest element of each window, and where it is: its flat index in the input's spatial plane.
 
 input (N, C, *spatial); y and index (int32) (N, C, *positions). The first position in row-major order wins a tie, the
-last NaN wins over all, padding never wins; a window without any element has -inf and index -1.""",
+last NaN wins over all, padding never wins; a window without any element has -inf (of integers the least) and index
+-1.""",
     signature="input, kernel_size, stride, padding, dilation, ceil_mode",
     inputs=("input",),
     outputs=("y", "index"),
@@ -171,8 +172,9 @@ def _compose(F: Any, input: Any, *, return_indices: bool, **options: Any) -> Any
     return unbatched(F, y, lone), unbatched(F, F.cast(index, "int64"), lone)
 
 
-def pool_errors(n: int) -> tuple[Bad, ...]:
-    """What every pool refuses."""
+def pool_errors(n: int, integers: bool = False) -> tuple[Bad, ...]:
+    """What every pool refuses; a pool of `integers` takes all numbers."""
+    wrong = (DTypeError, "bool") if integers else (UnsupportedError, "int64")
     x = t(2, 3, *(4,) * n)
     return (
         Bad(ShapeError, "does not fit", x, kernel_size=5),
@@ -183,7 +185,7 @@ def pool_errors(n: int) -> tuple[Bad, ...]:
         Bad(ArgumentError, "kernel_size=0", x, kernel_size=0),
         Bad(ArgumentError, "one per spatial axis", x, kernel_size=(2,) * (n + 1)),
         Bad(ArgumentError, "True or False", x, kernel_size=2, ceil_mode=2),
-        Bad(UnsupportedError, "floating-point", t(2, 3, *(4,) * n, dtype="int64", fill="ones"), kernel_size=2),
+        Bad(wrong[0], wrong[1], t(2, 3, *(4,) * n, dtype=wrong[1], fill="ones"), kernel_size=2),
     )
 
 
@@ -191,7 +193,7 @@ def _register(n: int, samples: tuple[Sample, ...]) -> None:
     name = f"max_pool{n}d"
 
     def rule(input: Aval, *, return_indices: bool, **options: Any) -> Aval:
-        return pooled(name, input, **options)
+        return pooled(name, input, integers=True, **options)
 
     register(
         name=name,
@@ -200,14 +202,18 @@ def _register(n: int, samples: tuple[Sample, ...]) -> None:
 input (N, C, *spatial) or (C, *spatial) with {n} spatial sizes. kernel_size, stride (None: the kernel size), padding (at
 most half of the kernel) and dilation: an integer, or one per axis. `ceil_mode` also takes windows that leave the
 input at its end. With `return_indices` the result is (y, index): int64 flat indices in the spatial plane.
-The first position in row-major order wins a tie, the last NaN wins over all, padding never wins.""",
+The first position in row-major order wins a tie, the last NaN wins over all, padding never wins. On the CPU integers
+are taken, too.""",
         signature="input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False",
         inputs=("input",),
         canon=_canon(name, n),
         rule=rule,
         compose=_compose,
         samples=samples,
-        errors=(*pool_errors(n), Bad(ArgumentError, "dilation=0", t(1, 1, *(4,) * n), kernel_size=2, dilation=0)),
+        errors=(
+            *pool_errors(n, integers=True),
+            Bad(ArgumentError, "dilation=0", t(1, 1, *(4,) * n), kernel_size=2, dilation=0),
+        ),
         torch=f"torch.nn.functional.{name}",
     )
 
@@ -241,6 +247,10 @@ _register(
         Sample(t(3, 2, 5, 4, fill="distinct", layout="flipped"), kernel_size=3, stride=1, padding=1),
         Sample(t(0, 2, 4, 4), kernel_size=2, why_="no samples"),
         Sample(t(2, 2, 4, 4, fill="distinct", dtype="float64"), kernel_size=2),
+        Sample(
+            t(2, 2, 5, 4, dtype="int64", fill="ints", low=-9, high=-5), kernel_size=3, padding=1, return_indices=True
+        ),
+        Sample(t(2, 2, 4, 4, dtype="uint8", fill="ints", low=0, high=2), kernel_size=2, return_indices=True),
     ),
 )
 _register(
