@@ -112,11 +112,16 @@ def affine_endings(graph: Graph, backend: Any) -> None:
     """`linear` or `conv_nd`, then an activation → `linear_act` or `conv_act`; `linear`, then an addition, too. Where
     the gradient of the activation is taken from its input, its slope is computed with it: backward is one product."""
     for i in graph.named(*_ENDED):
-        if graph.nodes[i].aval.is_float:
+        if _of_matrices(graph.nodes[i]):
             _activated(graph, i, backend)
     for i in graph.named("linear", "linear_act"):
-        if graph.nodes[i].aval.is_float:
+        if _of_matrices(graph.nodes[i]):
             _added(graph, i, backend)
+
+
+def _of_matrices(node: Any) -> bool:
+    """Whether the ops with an ending take it: floating point, and no vector as the weight."""
+    return node.aval.is_float and node.at.ins[1].ndim > 1
 
 
 _ENDED = {"linear": "linear_act", "conv_nd": "conv_act"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import sys
 import tracemalloc
@@ -715,8 +716,10 @@ def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name, monkeypatc
 
 
 @pytest.mark.parametrize("ending", [gt.relu, lambda y: gt.add(y, y), gt.sigmoid, lambda y: y])
-def test_products_of_integers_are_left_as_they_are(ending):
-    x, w = np.arange(-6, 6).reshape(3, 4), np.arange(-3, 5).reshape(2, 4)
+@pytest.mark.parametrize("dtype, outs", [("int64", (2,)), ("float32", ())])
+def test_products_of_integers_and_with_vectors_are_left_as_they_are(ending, dtype, outs):
+    x = np.arange(-6, 6, dtype=dtype).reshape(3, 4)
+    w = np.arange(math.prod(outs) * 4, dtype=dtype).reshape(*outs, 4) - 3
     step = gt.compile(lambda x: ending(gt.linear(x, w)))
     want = ending(x @ w.T)
     for _ in range(2):

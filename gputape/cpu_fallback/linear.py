@@ -13,12 +13,13 @@ from ._product import spare_for as _spare_for
 
 
 def _spare(input: Aval, weight: Aval, *others: Any) -> list[Aval]:
-    n, k = weight.shape
-    return _spare_for(_rows(input), k, n, input.dtype)
+    return _spare_for(_rows(input), weight.shape[-1], _rows(weight), input.dtype)
 
 
 @_scratch(_spare)
 def linear(xp: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any = ()) -> None:
+    if weight.ndim == 1:
+        weight, y = weight[None], y.reshape((*y.shape, 1))
     if input.flags.c_contiguous:
         n, k = weight.shape
         rows = _rows(input)

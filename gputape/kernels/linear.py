@@ -40,9 +40,11 @@ def _rows(x: Any) -> int:
     return math.prod(x.shape[:-1])
 
 
-@scratch(lambda input, weight, bias: partial_sums(input.dtype, _rows(input), *weight.shape))
+@scratch(lambda input, weight, bias: partial_sums(input.dtype, _rows(input), _rows(weight), weight.shape[-1]))
 def linear(rt: Any, y: Any, input: Any, weight: Any, bias: Any, *, scratch: Any = ()) -> None:
     need_kernel("linear", y)
+    if weight.ndim == 1:
+        weight, y = weight[None], y.reshape((*y.shape, 1))
     y, x = _matrix(rt, y), _matrix(rt, input)
     multiply(rt, "linear", y, x, weight.T, None if bias is None else rt.packed(bias), scratch)
 

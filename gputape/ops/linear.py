@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ..aval import Aval, need_same_dtype
-from ..errors import DTypeError, ShapeError, UnsupportedError
+from ..errors import DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .matmul import rows_of, transpose
@@ -14,33 +14,37 @@ from .pointwise import not_bool
 
 
 def _linear_rule(input: Aval, weight: Aval, bias: Aval | None) -> Aval:
-    if weight.ndim == 1:
-        raise UnsupportedError(
-            f"linear: a weight with one axis {weight.shape} is not supported. Use matmul(input, weight)."
-        )
-    if weight.ndim != 2 or not input.shape:
+    if weight.ndim not in (1, 2) or not input.shape:
         raise ShapeError(
             f"linear: input {input.shape} and weight {weight.shape} do not fit. "
-            "Give input (…, in_features) and weight (out_features, in_features)."
+            "Give input (…, in_features) and weight (out_features, in_features), or (in_features,)."
         )
     need_same_dtype("linear", input=input, weight=weight, bias=bias)
     not_bool("linear", input)
-    n, k = weight.shape
+    *outs, k = weight.shape
     if input.shape[-1] != k:
         raise ShapeError(
             f"linear: the last axis of input is {input.shape[-1]} (input: {input.shape}), but weight {weight.shape} "
             f"takes {k} features. Make them equal."
         )
-    if bias is not None and bias.shape != (n,):
+    if bias is not None and bias.shape != tuple(outs):
         raise ShapeError(
-            f"linear: bias has shape {bias.shape}, but weight {weight.shape} gives {n} features. "
-            f"Give bias shape ({n},)."
+            f"linear: bias has shape {bias.shape}, but with weight {weight.shape} it must have {tuple(outs)}. "
+            "Reshape one of them."
         )
-    return input.with_shape((*input.shape[:-1], n))
+    return input.with_shape((*input.shape[:-1], *outs))
 
 
 def _linear_vjp(F: Any, at: At, dy: Any, input: Any, weight: Any) -> Any:
-    return F.linear_bwd(dy, input, weight, needs=at.needs)
+    _, w, b = at.ins
+    if w.ndim == 2:
+        return F.linear_bwd(dy, input, weight, needs=at.needs)
+    dinput, dweight, dbias = F.linear_bwd(F.unsqueeze(dy, -1), input, F.unsqueeze(weight, 0), needs=at.needs)
+    return (
+        dinput,
+        None if dweight is None else F.reshape(dweight, w.shape),
+        None if dbias is None else F.reshape(dbias, b.shape),
+    )
 
 
 # name, leading axes, features in and out, whether there is a bias, whether the input needs a gradient
@@ -59,7 +63,8 @@ _LAYERS = (
 
 register(
     name="linear",
-    doc="""input · weightᵀ + bias: input (…, in), weight (out, in), bias (out,) or None → (…, out).
+    doc="""input · weightᵀ + bias: input (…, in), weight (out, in), bias (out,) or None → (…, out); or weight (in,) and
+    bias () → (…).
 
     One dtype, on the CPU also of integers; any number of leading axes, none included. in = 0 gives the bias, or zeros.
     As torch.nn.functional.linear; on the original API page as linear(w, b, x).
@@ -81,6 +86,8 @@ register(
         Sample(t(0, 3), t(7, 3), t(7), why_="no rows"),
         Sample(t(2, 0, 3), t(7, 3), t(7)),
         Sample(t(5, 0), t(7, 0), t(7), why_="an empty sum is 0"),
+        Sample(t(2, 5, 3), t(3), t(), why_="no axis of features"),
+        Sample(t(3, layout="strided"), t(3)),
         Sample(t(5, 3), t(0, 3), t(0)),
         Sample(t(4, 6, layout="transposed"), t(3, 6, layout="strided"), t(3, layout="strided")),
         Sample(t(2, 3, 6, layout="transposed"), t(3, 6, layout="flipped"), t(3, layout="flipped")),
@@ -94,7 +101,7 @@ register(
         Bad(ShapeError, r"bias has shape \(3,\).*\(7,\)", t(5, 3), t(7, 3), t(3)),
         Bad(ShapeError, "do not fit", t(), t(7, 3)),
         Bad(ShapeError, "do not fit", t(5, 3), t(2, 7, 3)),
-        Bad(UnsupportedError, "one axis", t(5, 3), t(3)),
+        Bad(ShapeError, r"bias has shape \(1,\).*have \(\)", t(5, 3), t(3), t(1)),
         Bad(DTypeError, "different dtypes", t(5, 3), t(7, 3, dtype="float64")),
         Bad(DTypeError, "bool", *[t(5, 3, dtype="bool", fill="bool")] * 2),
     ),
