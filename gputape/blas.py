@@ -35,12 +35,20 @@ def leaves_small_unpacked() -> bool:
 
 @contextlib.contextmanager
 def with_one_thread(known: bool) -> Iterator[None]:
-    """Inside, if it is `known`: what asks will run while BLAS has one thread, whatever it has now."""
+    """Inside, if it is `known`: what asks will run on one of several threads of a replay, and BLAS has one in the
+    meantime, whatever it has now."""
     token = _ALONE.set(known)
     try:
         yield
     finally:
         _ALONE.reset(token)
+
+
+def cached(elements: int) -> int:
+    """How many elements a body should work on at a time, if alone it is fastest with `elements`, which stay in a
+    second-level cache. Threads wait for each other between calls, as they take turns with Python's lock: fewer and
+    longer calls are better then."""
+    return 4 * elements if _ALONE.get() else elements
 
 
 def better_in_parts(size: int) -> bool:

@@ -38,7 +38,7 @@ BARS = {
 PLANNING = 100  # ms that recording and planning may take beyond an eager step
 ROUNDS = {"mlp": 300, "cnn": 40, "gpt": 12}
 CORES = {1: "one core", 2: "two cores"}
-TURN: dict[int, dict[str, Any]] = {1: {}, 2: {"calm": 0.05, "turn": 5}}  # as training takes steps: one after the other
+TURN: dict[int, dict[str, Any]] = {1: {}, 2: {"calm": 0.05, "turn": 10}}  # as training takes steps: one after the other
 # What PyTorch does while it compiles is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 

@@ -32,8 +32,9 @@ def interleaved(
     for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
 
     Args:
-        calm: seconds to wait before each turn, which then begins with a call that does not count: threads of BLAS and
-            of OpenMP spin for a while after they were needed, on the core that the next contender wants.
+        calm: seconds to wait before each turn, which then begins with as many calls that do not count: threads of BLAS
+            and of OpenMP spin for a while after they were needed, on the core that the next contender wants, and a core
+            that has slept is slow to wake.
         turn: how many calls of a contender, one after the other, are timed together.
     """
     clock_of = {name: time.thread_time for name in contenders} | dict(clocks or {})
@@ -48,7 +49,8 @@ def interleaved(
                 clock = clock_of[name]
                 if calm:
                     time.sleep(calm)
-                    f()
+                    for _ in range(turn):
+                        f()
                 start = clock()
                 for _ in range(turn):
                     f()

@@ -16,7 +16,9 @@ from typing import Any
 
 from ..aval import Aval
 from ..backend import scratch as _scratch
-from ..blas import UNPACKED, leaves_small_unpacked
+from ..blas import UNPACKED as _UNPACKED
+from ..blas import cached as _cached
+from ..blas import leaves_small_unpacked as _leaves_small_unpacked
 from ._window import Windows as _Windows
 from ._window import fold as _fold
 from ._window import unfold as _unfold
@@ -36,14 +38,14 @@ class _Plan:
         block: images at a time.
     """
 
-    def __init__(self, images: int, groups: int, others: int, windows: _Windows, many: int) -> None:
+    def __init__(self, images: int, groups: int, others: int, windows: _Windows, many: int, block: int) -> None:
         self.images, self.groups, self.others, self.windows = images, groups, others, windows
         self.channels, self.positions = windows.spatial[0], math.prod(windows.out[1:])
         self.taps = math.prod(windows.kernel)
         self.rows = self.taps * self.channels
         self.by_image = self.positions >= many
         each = max(groups * (self.rows + 1) * self.positions, 1)
-        parts = max(1, -(-images * each // _BLOCK))
+        parts = max(1, -(-images * each // block))
         self.block = max(1, -(-images // parts))
 
     def buffers(self, dtype: str, extra: int) -> list[Aval]:
@@ -96,8 +98,12 @@ class _Plan:
         return [] if self.by_image else [Aval((self.block * self.groups * self.others * self.positions,), dtype)]
 
 
+def _plan(*sizes: Any, many: int = _MANY, **attrs: Any) -> _Plan:
+    return _planned(*sizes, **attrs, many=many, block=_cached(_BLOCK))
+
+
 @lru_cache(maxsize=1024)
-def _plan(
+def _planned(
     windowed: tuple[int, ...],
     other: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -105,14 +111,15 @@ def _plan(
     padding: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
     groups: int,
-    many: int = _MANY,
+    many: int,
+    block: int,
 ) -> _Plan:
     """The plan for a windowed array (N, C, *spatial) and the other one (N, channels, *positions). From `many` positions
     on an image makes a product of its own. The channels are one more axis of the windows, with nothing to slide."""
     channels, before = windowed[1] // groups, tuple(p[0] for p in padding)
     sizes = (channels, *windowed[2:]), (channels, *other[2:])
     windows = _Windows(*sizes, (1, *kernel), (1, *stride), (0, *before), (1, *dilation))
-    return _Plan(windowed[0], groups, other[1] // groups, windows, many)
+    return _Plan(windowed[0], groups, other[1] // groups, windows, many, block)
 
 
 # --- convolution ------------------------------------------------------------------------------------------------------
@@ -174,7 +181,7 @@ def _weight_plan(input: Any, dy: Any, kernel: Any, **attrs: Any) -> _Plan:
     """Products of single images have to be added up. They pay if they are small."""
     rows = input.shape[1] // attrs["groups"] * math.prod(kernel)
     each = rows * math.prod(dy.shape[2:]) * (dy.shape[1] // attrs["groups"])
-    small = rows < _MANY or (each <= UNPACKED and leaves_small_unpacked())
+    small = rows < _MANY or (each <= _UNPACKED and _leaves_small_unpacked())
     return _plan(input.shape, dy.shape, kernel, **attrs, many=_MANY if small else sys.maxsize)
 
 
