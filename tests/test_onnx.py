@@ -20,7 +20,6 @@ EXCLUDED = {
     "test_training_dropout*default*": "the expected mask is drawn by NumPy's generator",
     "test_training_dropout": "the expected mask is drawn by NumPy's generator",
     "test_training_dropout_mask": "the expected mask is drawn by NumPy's generator",
-    "test_maxpool_2d_uint8": "max_pool2d takes floating-point arrays",
     "test_scatter_elements_with_reduction_m*": "scatter takes sums only",
     "test_scatternd_m*": "scatter takes sums only",
     "test_unique_not_sorted_without_axis": "unique sorts, as PyTorch's does",
