@@ -43,9 +43,6 @@ HEAD = ("op", "case", "type", "launches", "bytes", "least", "ratio", "dot FLOPs"
 BYTES, FLOPS = 1.25, 1.1
 LISTED = 10**9  # FLOPs up to which an op without a bar is counted
 
-# What misses its bar: op, how the case begins, types, cause. Strict: no row that holds may be among them.
-OPEN = (("batch_norm_train", "cnn", DTYPES, "the statistics are known only when all of x has been read"),)
-
 
 @dataclass(frozen=True)
 class Row:
@@ -75,17 +72,9 @@ class Row:
         return self.most is None or self.flops <= self.most
 
     @property
-    def cause(self) -> str:
-        """Why it misses its bar, if that is known."""
-        mine = (
-            c for op, case, dtypes, c in OPEN if op == self.op and self.case.startswith(case) and self.dtype in dtypes
-        )
-        return next(mine, "")
-
-    @property
     def verdict(self) -> str:
-        if self.cause or not self.holds:
-            return f"MISS: {self.cause}"
+        if not self.holds:
+            return "MISS"
         return "no bar" if self.flops is not None and self.most is None else "ok"
 
     def cells(self) -> list[str]:

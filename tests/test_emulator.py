@@ -21,7 +21,7 @@ pytest.importorskip("triton", reason="triton is not installed: nothing is emulat
 
 import gputape as gt
 from gputape import kernels
-from gputape.kernels import _pools, _products, generated, layout, norm, pool, runtime
+from gputape.kernels import _pools, _products, batch_norm, generated, layout, norm, pool, runtime
 from gputape.kernels.expression import Chain, Step
 from gputape.kernels.launch import Kernel, cuda, launch
 from gputape.kernels.machine import host_build
@@ -248,6 +248,49 @@ def test_unchanged_pooling_passes(rt, mutant, monkeypatch):
 def test_a_planted_bug_in_pooling_is_named(rt, mutant, monkeypatch, old, new, message):
     with pytest.raises(KernelFault, match=message):
         run_pool(rt, mutant("cuda/pool.cu", old, new), monkeypatch)
+
+
+def run_batch_norm(rt, path, monkeypatch, shift=0):
+    """Batch norm of 2 channels of 9000 elements that begin `shift` elements behind a multiple of 16 bytes."""
+    x = rt.empty((18004,), np.float32)[shift : 18000 + shift].reshape(1, 2, 9000)
+    x[...] = np.random.default_rng(0).uniform(1e3, 1e3 + 2, x.shape)
+    y, *statistics = rt.empty(x.shape, np.float32), *(rt.empty((2,), np.float32) for _ in range(3))
+    real = batch_norm._keeping(5, "float32")
+    monkeypatch.setattr(batch_norm, "_keeping", lambda packs, dtype: replace(real, source=path))
+    batch_norm.batch_norm_train(rt, y, *statistics, x, None, None, eps=1e-5)
+    return x, y, *statistics
+
+
+def test_unchanged_batch_norm_passes_with_the_same_bits_at_any_address(rt, mutant, monkeypatch):
+    path = mutant("cuda/batch_norm.cu")
+    x, *found = run_batch_norm(rt, path, monkeypatch)
+    odd, *again = run_batch_norm(rt, path, monkeypatch, shift=1)
+    assert [a.tobytes() for a in (x, *found)] == [a.tobytes() for a in (odd, *again)]
+    exact, (y, mean, var, rstd) = x[0].astype(np.float64), found
+    np.testing.assert_allclose(mean, exact.mean(1), rtol=1e-7)
+    np.testing.assert_allclose(var, exact.var(1), rtol=1e-5)
+    np.testing.assert_allclose(rstd, 1 / np.sqrt(exact.var(1) + 1e-5), rtol=1e-5)
+    np.testing.assert_allclose(y[0], (exact - exact.mean(1, keepdims=True)) * rstd[:, None], atol=1e-5)
+
+
+NEVER = "(no thread of the block has stored|was stored by|was loaded by)"
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("value;\n    __syncthreads();", "value;", f"of 'values', which {NEVER}"),
+        ("    __syncthreads();\n    float total", "    float total", f"of '(values|sums)', which {NEVER}"),
+        ("first(p) < count", "first(p) <= count", r"loads element 1\d{4} of 'x', which has elements 0 to 17999"),
+        ("far[number(p - registers)]", "far[0]", r"element 0 of 'far', which was (stored|loaded) by"),
+        ("x + place(p)", "x + place(p) + 1", r"loads a pack at element \d+ of 'x', which is not at a multiple of 16"),
+        ("y + place(p)", "y + place(p) + 2", r"stores a pack at element \d+ of 'y', which is not at a multiple of 16"),
+    ],
+    ids=["first barrier", "second barrier", "mask too wide", "one place for all", "odd load", "odd store"],
+)
+def test_a_planted_bug_in_batch_norm_is_named(rt, mutant, monkeypatch, old, new, message):
+    with pytest.raises(KernelFault, match=message):
+        run_batch_norm(rt, mutant("cuda/batch_norm.cu", old, new), monkeypatch)
 
 
 REVERSE = """#include "device.h"

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from ..aval import Aval
+from ..aval import ITEMSIZE, Aval
 from ..backend import scratch as _scratch
+from ._pools import ELEMENT
 from ._steps import STEP_TYPES, TILES, Step, Tile, between, step, step_kernel, steps, variants
 from ._sums import add_up, moment_buffers, moments
-from .launch import FLOATS, Kernel, Variant, covering, launch, need_kernel, triton
+from .launch import FLOATS, Kernel, Variant, covering, cuda, launch, need_kernel, triton
 from .tiles import cdiv
 
 FEW_ROWS, FEW_CHANNELS = 256, 16  # of a program that holds all samples of its channels
+PACK, THREADS = 16, 512  # bytes that a thread accesses at a time; threads of a block that keeps a channel
+PACKS = (5, 15, 25)  # of a thread; with more, registers would spill: a block cannot keep that channel
 CHANNELS = 256  # per program of the kernel that goes over channels only
 
 
@@ -46,9 +49,18 @@ def _few(shape: tuple[int, ...]) -> bool:
     return length == 1 and 0 < n <= FEW_ROWS
 
 
+def _kept(shape: tuple[int, ...], itemsize: int) -> int:
+    """The packs of a thread if a block keeps a channel, which it then reads once; 0 if it cannot."""
+    n, _, length = _table(shape)
+    row = length * itemsize
+    if not n or row % PACK:
+        return 0
+    return next((packs for packs in PACKS if n * row <= packs * THREADS * PACK), 0)
+
+
 def _moment_buffers(input: Aval, *params: Any, eps: float) -> list[Aval]:
     """What the rounded means lack, and what the steps leave for each other."""
-    if _few(input.shape):
+    if _few(input.shape) or _kept(input.shape, ITEMSIZE[input.dtype]):
         return []
     return [Aval(input.shape[1:2], "float32"), *moment_buffers(_table(input.shape), (0, 2))]
 
@@ -69,12 +81,16 @@ def batch_norm_train(
 ) -> None:
     need_kernel("batch_norm_train", input)
     n, channels, length = _table(input.shape)
-    x = rt.packed(input)
+    packs = _kept(input.shape, input.itemsize)
+    x = rt.packed(input, wide=packs > 0)
     w, b = (x if a is None else rt.packed(a) for a in (weight, bias))
     given = (float(eps), int(weight is not None), int(bias is not None))
+    arrays = (y, mean, var, rstd, x, w, b)
     if _few(input.shape):
-        arrays = (y, mean, var, rstd, x, w, b)
         launch(FEW, (cdiv(channels, FEW_CHANNELS),), (*arrays, n, channels, *given), rt.stream)
+        return
+    if packs:
+        launch(_keeping(packs, str(x.dtype)), (channels,), (*arrays, n, channels, length, *given), rt.stream)
         return
     rest, *parts = scratch
     moments(rt, var, mean, rest, x.reshape(n, channels, length), (0, 2), float(n * length), parts)
@@ -86,6 +102,12 @@ def batch_norm_train(
 
 
 FEW = triton("batch_norm", "batch_norm_few", divisible=("channels",), BLOCK_ROWS=FEW_ROWS, BLOCK_COLS=FEW_CHANNELS)
+
+
+@cache
+def _keeping(packs: int, dtype: str) -> Kernel:
+    macros = {"ELEMENT": ELEMENT[dtype], "PACKS": packs, "THREADS": THREADS}
+    return cuda("batch_norm", "batch_norm_kept", warps=THREADS // 32, **macros)
 
 
 @cache
@@ -160,8 +182,10 @@ def _variants() -> list[Variant]:
     tiled = ("int32", "int64", "int32", "int32", "int32")  # sizes and channels
     for dtype in FLOATS:
         x = f"*{dtype}"
-        few = (x, stat, stat, stat, x, x, x, "int32", "int32", "float32", "int32", "int32")
+        arrays, scalars = (x, stat, stat, stat, x, x, x), ("float32", "int32", "int32")
+        few, kept = (arrays + ("int32",) * sizes + scalars for sizes in (2, 3))
         found += [Variant(FEW, few, wide) for wide in (True, False)]
+        found += [Variant(_keeping(packs, dtype), kept) for packs in PACKS]
         found += variants(_forward, (x, stat, x, x, x, stat, stat, stat, *tiled, "float32", "int32", "int32"))
         found += variants(_sums, (stat, x, x, stat, *STEP_TYPES, "int32"), TILES)
         found += variants(_input, (x, x, x, stat, stat, *tiled))

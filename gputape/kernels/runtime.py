@@ -47,9 +47,13 @@ class Runtime:
         """Fresh memory, for what a kernel writes."""
         raise NotImplementedError
 
-    def packed(self, x: Any) -> Any:
-        """`x` itself if it is C-contiguous, else a C-contiguous copy."""
-        if x.flags.c_contiguous:
+    def address(self, array: Any) -> int:
+        """Of the array's element 0."""
+        return array.data.ptr
+
+    def packed(self, x: Any, wide: bool = False) -> Any:
+        """`x` itself if it is C-contiguous (if `wide`, at a multiple of 16 bytes, too), else a copy, which is."""
+        if x.flags.c_contiguous and not (wide and self.address(x) % 16):
             return x
         y = self.empty(x.shape, x.dtype)
         copy_into(self, y, x)
@@ -78,8 +82,10 @@ class Emulated(Runtime):
         y[...] = np.iinfo(y.dtype).max if kind in "iu" else True if kind == "b" else np.nan
         return y
 
-    def packed(self, x: np.ndarray) -> np.ndarray:
-        return super().packed(x if x.flags.aligned else np.array(x, order="C"))
+    address = staticmethod(HOST.address)
+
+    def packed(self, x: np.ndarray, wide: bool = False) -> np.ndarray:
+        return super().packed(x if x.flags.aligned else np.array(x, order="C"), wide)
 
     def expanded(self, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """`x` broadcast to `shape`, without a copy."""
@@ -201,9 +207,6 @@ class Cuda(Runtime):
 
     def owner(self, array: Any) -> Any:
         return array.data.mem
-
-    def address(self, array: Any) -> int:
-        return array.data.ptr
 
     def synchronize(self) -> None:
         self.device.synchronize()

@@ -370,3 +370,23 @@ template <> inline __half from_float<__half>(float x) {
 template <typename T> using In = gputape::InPointer<T>;
 template <typename T> using Out = gputape::OutPointer<T>;
 #define SHARED(T, name, n) static gputape::SharedArray<T, n> name(#name)
+
+// Neighbours that one instruction loads or stores.
+template <typename P> inline void check_pack(const char* verb, const P& p) {
+    if ((uintptr_t)(p.arg.base + p.offset * (long long)sizeof(typename P::element)) % 16)
+        gputape::fault(verb, p.offset, p.arg.name, "which is not at a multiple of 16 bytes. Check strides and address.");
+}
+template <typename T> inline Pack<T> load_pack(gputape::InPointer<T> p) {
+    check_pack("loads a pack at", p);
+    T items[Pack<T>::size];
+    for (int k = 0; k < Pack<T>::size; ++k) items[k] = p[k];
+    Pack<T> pack;
+    std::memcpy(pack.words, items, sizeof items);
+    return pack;
+}
+template <typename T> inline void store_pack(gputape::OutPointer<T> p, const Pack<T>& pack) {
+    check_pack("stores a pack at", p);
+    T items[Pack<T>::size];
+    std::memcpy(items, pack.words, sizeof items);
+    for (int k = 0; k < Pack<T>::size; ++k) p[k] = items[k];
+}
