@@ -108,6 +108,26 @@ def _after_pool(graph: Graph, r: int) -> None:
 # --- what follows an affine map ---------------------------------------------------------------------------------------
 
 
+def affine_products(graph: Graph, backend: Any) -> None:
+    """A product with a matrix, then the addition of a vector to each row → `linear`."""
+    for k in graph.named("add"):
+        for m, bias in (graph.inputs[k], graph.inputs[k][::-1]):
+            if m is not None and bias is not None and _is_affine(graph, m, bias):
+                node = graph.nodes[m]
+                x, weight = graph.inputs[m]
+                turned = graph.op(k, "permute", (weight,), dims=(1, 0))
+                new = graph.op(k, "linear", (x, turned, bias), node.at.tf32)
+                graph.notes[new] = "mm_nd, add" + (", rounded once" if node.aval.dtype in NARROW else "")
+                graph.replace(k, new)
+                break
+
+
+def _is_affine(graph: Graph, m: int, bias: int) -> bool:
+    node, added = graph.nodes[m], graph.nodes[bias].aval
+    product = node.op == "mm_nd" and node.aval.is_float and node.at.ins[1].ndim == 2
+    return product and graph.alone(m) and (added.shape, added.dtype) == (node.aval.shape[-1:], node.aval.dtype)
+
+
 def affine_endings(graph: Graph, backend: Any) -> None:
     """`linear` or `conv_nd`, then an activation → `linear_act` or `conv_act`; `linear`, then an addition, too. Where
     the gradient of the activation is taken from its input, its slope is computed with it: backward is one product."""
@@ -275,6 +295,7 @@ RULES: tuple[Callable[[Graph, Any], None], ...] = (
     constant_gathers,
     joined_slices,
     pooled_relus,
+    affine_products,
     affine_endings,
     gradient_endings,
     fuse,

@@ -90,6 +90,36 @@ def test_an_affine_map_takes_what_follows_it(ending, device):
     assert "linear_act" in ops_of(forward) and "linear" not in ops_of(forward)
 
 
+COLUMNS = normal(5, 7, seed=1)
+PRODUCTS = {
+    "activation": (lambda x, w, b, r: gt.relu(gt.matmul(x, w) + b), "linear_act"),
+    "bias first, residual": (lambda x, w, b, r: b + gt.matmul(x, w) + r, "linear_act"),
+    "alone": (lambda x, w, b, r: gt.matmul(gt.reshape(x, (2, 3, 5)), w) + b, "linear"),
+    "a transposed weight": (
+        lambda x, w, b, r: gt.matmul(x, gt.permute(gt.permute(w, (1, 0)) * 2, (1, 0))) + b,
+        "linear",
+    ),
+    "read twice": (lambda x, w, b, r: (y := gt.matmul(x, w)) + b + gt.sum(y), None),
+    "a row for each row": (lambda x, w, b, r: gt.matmul(x, w) + r, None),
+    "a batch of matrices": (lambda x, w, b, r: gt.matmul(gt.reshape(x, (2, 3, 5)), gt.stack([w, w])) + b, None),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_product_and_its_bias_are_an_affine_map(product, device):
+    f, op = PRODUCTS[product]
+    with gt.device(device):
+        _, found, eager = both(grads_of(f), X, COLUMNS, B, R)
+        forward, value, exact = both(f, X, COLUMNS, B, R)
+    np.testing.assert_allclose(found, eager, rtol=32 * EPS, atol=32 * EPS * np.abs(eager).max())
+    np.testing.assert_allclose(value, exact, rtol=8 * EPS, atol=8 * EPS * np.abs(exact).max())
+    if op is None:
+        assert not {"linear", "linear_act"} & set(ops_of(forward)) and "mm_nd" in ops_of(forward)
+    else:
+        assert op in ops_of(forward) and not {"mm_nd", "add"} & set(ops_of(forward))
+
+
 IMAGES, KERNEL, PER_CHANNEL = normal(2, 4, 7, 6), normal(6, 2, 3, 3, seed=1), normal(6, seed=2)
 CONVOLUTIONS = {
     "relu": lambda x, w, b: gt.relu(gt.conv2d(x, w, b, padding=1, groups=2)),
