@@ -37,7 +37,8 @@ _HALVES = "passes over halves of the rows, which are short runs for NumPy"
 _PHILOX = "Philox in passes of 64-bit products, so that every device draws the same numbers"
 SLOW: tuple[tuple[str, str, str], ...] = (
     ("gelu", "", "erf is a polynomial and a tanh: " + _PASSES),
-    *((name, "", _PASSES) for name in ("hardswish", "hardswish backward", "prelu")),
+    *((name, "", _PASSES) for name in ("gelu backward", "erf", "erfc", "hardswish", "hardswish backward", "prelu")),
+    *((name, "", _PASSES) for name in ("norm", "atanh")),
     ("prod", "", _HALVES),
     ("prod backward", "", "two running products, and copies that turn rows round for the one from the end"),
     *((name, "", _PHILOX) for name in ("random_normal", "random_uniform")),

@@ -47,7 +47,8 @@ def _add_rows(xp: Any, y: Any, index: Any, rows: Any, alpha: float) -> None:
         return
     if not xp.greater(index[1:], index[:-1]).all():
         index, rows = _sum_by_index(xp, index, rows, len(y))
-    y[index] += rows
+    first, n = int(index[0]), len(index)
+    y[slice(first, first + n) if int(index[-1]) - first == n - 1 else index] += rows  # they rise: n rows side by side
 
 
 def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:
