@@ -27,20 +27,28 @@ NARROW = ("float16", "bfloat16")
 ALIGNMENT = 64  # bytes; a cache line, and the widest vector register
 
 
-def aligned_bytes(size: int) -> tuple[np.ndarray, int]:
-    """Fresh memory as uint8, and where in it so many bytes begin with a cache line.
+class Padded(np.ndarray):
+    """Bytes in which an array can begin with a cache line. The array, not these, is the owner to who asks, and the
+    `base` of its views."""
+
+    start: int
+
+    def __new__(cls, size: int) -> Padded:
+        made = super().__new__(cls, (size + ALIGNMENT,), np.uint8)
+        made.start = -made.__array_interface__["data"][0] % ALIGNMENT
+        return made
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        return np.ndarray(shape, dtype, self, self.start)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """As numpy.empty, from the begin of a cache line on.
 
     NumPy's own large arrays begin 16 bytes after one. Each AVX-512 load then takes two lines: on Intel's processors a
     matrix product needs half as much time again.
     """
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    return memory, -memory.__array_interface__["data"][0] % ALIGNMENT
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """As numpy.empty, from the begin of a cache line on."""
-    memory, start = aligned_bytes(math.prod(shape) * dtype.itemsize)
-    return np.ndarray(shape, dtype, memory, start)
+    return Padded(math.prod(shape) * dtype.itemsize).array(shape, dtype)
 
 
 class Quiet(threading.local):
@@ -128,7 +136,7 @@ class Host:
         return array
 
     def owner(self, array: np.ndarray) -> np.ndarray:
-        while isinstance(array.base, np.ndarray):
+        while isinstance(array.base, np.ndarray) and type(array.base) is not Padded:
             array = array.base
         return array
 

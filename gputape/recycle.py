@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import aligned_bytes
+from .arrays import Padded
 
 SMALLEST = 64 * 2**10  # bytes; below it the C library keeps freed memory itself
 KEPT = 256 * 2**20  # bytes that a thread holds on to, used and unused
@@ -22,35 +22,35 @@ KEPT = 256 * 2**20  # bytes that a thread holds on to, used and unused
 
 def _references_of_the_unused() -> int:
     """What `getrefcount` gives inside `_Recycled.empty` for memory that only its row refers to."""
-    for memory, _ in [(np.empty(0), 0)]:
+    for memory in [Padded(0)]:
         return sys.getrefcount(memory)
     raise AssertionError
 
 
 class _Recycled(threading.local):
-    """The memory of one thread's arrays, by size, each with where its first cache line begins."""
+    """The memory of one thread's arrays, by size."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, list[tuple[np.ndarray, int]]] = {}
+        self._rows: dict[int, list[Padded]] = {}
         self._held = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """As numpy.empty, from the begin of a cache line on."""
         size = math.prod(shape) * dtype.itemsize
-        for memory, start in self._rows.get(size, ()):
-            if sys.getrefcount(memory) == UNUSED:  # arrays over it and views of them all refer to it
-                return np.ndarray(shape, dtype, memory, start)
-        memory, start = aligned_bytes(size)
+        for memory in self._rows.get(size, ()):
+            if sys.getrefcount(memory) == UNUSED:  # the array over it refers to it, and views of that to the array
+                return memory.array(shape, dtype)
+        memory = Padded(size)
         if self._held + size > KEPT:
             self._drop_unused()
         if self._held + size <= KEPT:
-            self._rows.setdefault(size, []).append((memory, start))
+            self._rows.setdefault(size, []).append(memory)
             self._held += size
-        return np.ndarray(shape, dtype, memory, start)
+        return memory.array(shape, dtype)
 
     def _drop_unused(self) -> None:
         for size, row in list(self._rows.items()):
-            used = [(memory, start) for memory, start in row if sys.getrefcount(memory) > UNUSED]
+            used = [memory for memory in row if sys.getrefcount(memory) > UNUSED]
             self._held -= size * (len(row) - len(used))
             if used:
                 self._rows[size] = used
