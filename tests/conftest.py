@@ -1,5 +1,5 @@
-"""Two workers on two cores: each gets one thread of NumPy's BLAS, whose threads otherwise wait for each other. And the
-fixtures of the tests of the emulator."""
+"""Two workers on two cores: each gets one thread of NumPy's BLAS, whose threads otherwise wait for each other. And
+fixtures of several modules."""
 
 import importlib
 import itertools
@@ -40,3 +40,21 @@ def mutant(tmp_path, monkeypatch):
         return str(file) if suffix == ".cu" else file.stem
 
     return make
+
+
+@pytest.fixture
+def registering():
+    """Ops that the test registers, and their bodies, are gone after it."""
+    import gputape
+    from gputape import backend, registry
+    from gputape.dispatch import FUNCTIONS
+    from gputape.functions import Functions
+
+    before = set(registry._ops)
+    yield
+    bodies = [*backend._registered.values(), *(b.bodies for b in backend._backends.values())]
+    for name in set(registry._ops) - before:
+        for table in (registry._ops, FUNCTIONS, vars(gputape), *bodies):
+            table.pop(name, None)
+        if name in vars(Functions):
+            delattr(Functions, name)

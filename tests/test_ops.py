@@ -8,8 +8,8 @@ import pytest
 import gputape as gt
 from gputape import registry
 from gputape.backend import NP_DTYPE, Backend, aval_of, backend
-from gputape.dispatch import FUNCTIONS, call
-from gputape.functions import Execute, Functions
+from gputape.dispatch import call
+from gputape.functions import Execute
 from gputape.samples import Sample, t
 from gputape.testing import apply, inputs_of
 
@@ -163,7 +163,7 @@ def test_cards_of_order_one_refuse_gradients_of_gradients_by_name():
 
 
 @pytest.fixture
-def order_one():
+def order_one(registering):
     """A registered op of order 1: input², with a backward op that has no gradient of its own."""
 
     def squared(xp, y, x):
@@ -173,11 +173,9 @@ def order_one():
         xp.multiply(dy, x, out=dx)
         xp.add(dx, dx, out=dx)
 
-    bodies = {"squared": squared, "squared_bwd": squared_bwd}
-    tables = [HOSTILE.bodies, backend("cpu").bodies]
-    for table in tables:
-        table.update(bodies)
-    yield registry.register(
+    for table in (HOSTILE.bodies, backend("cpu").bodies):
+        table.update(squared=squared, squared_bwd=squared_bwd)
+    return registry.register(
         name="squared",
         doc="input²",
         signature="input",
@@ -188,13 +186,6 @@ def order_one():
         order=1,
         samples=[Sample(t(3, 2)), Sample(t(3, dtype="int64", fill="ones"))],
     )
-    for name in bodies:
-        registry._ops.pop(name, None)
-        FUNCTIONS.pop(name, None)
-        if name in vars(Functions):
-            delattr(Functions, name)
-        for table in tables:
-            del table[name]
 
 
 def test_an_op_of_order_one_refuses_gradients_of_gradients_by_name(order_one):

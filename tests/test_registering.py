@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 import gputape as gt
-from gputape import backend, registry
-from gputape.dispatch import FUNCTIONS
+from gputape import backend
 from gputape.samples import Sample, t
 
 
 @pytest.fixture
-def op():
-    made = gt.register(
+def op(registering):
+    return gt.register(
         name="test_half",
         doc="x / 2",
         signature="input",
@@ -22,11 +21,6 @@ def op():
         vjp=lambda F, at, dy: F.scale(dy, 0.5),
         samples=(Sample(t(3)),),
     )
-    yield made
-    for table in (registry._ops, FUNCTIONS, vars(gt)):
-        table.pop("test_half", None)
-    for bodies in (*backend._registered.values(), *(b.bodies for b in backend._backends.values())):
-        bodies.pop("test_half", None)
 
 
 def test_half(xp, y, input):

@@ -188,7 +188,7 @@ def test_views_share_memory_and_count_once():
     assert tape.node(2).op == "copy"
 
 
-def test_a_wrong_gradient_shape_from_a_vjp_is_caught():
+def test_a_wrong_gradient_shape_from_a_vjp_is_caught(registering):
     name = "test_wrong_shape"
     register(
         name=name, doc="A wrong card.", signature="input", inputs=("input",), rule=lambda input: input,
@@ -203,7 +203,7 @@ def test_a_wrong_gradient_shape_from_a_vjp_is_caught():
 
 
 @pytest.mark.parametrize("error", [0.0, 5e-4])
-def test_the_checker_catches_a_vjp_that_is_slightly_wrong(error):
+def test_the_checker_catches_a_vjp_that_is_slightly_wrong(registering, error):
     name = f"test_cubed_{error}".replace(".", "_").replace("-", "_")
     register(
         name=name, doc="x³, its vjp perhaps wrong.", signature="input", inputs=("input",), rule=lambda input: input,

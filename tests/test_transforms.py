@@ -127,7 +127,7 @@ def test_kinks_have_the_second_derivatives_of_the_pieces():
 
 
 @pytest.fixture
-def kink():
+def kink(registering):
     """An op of order 1."""
     registry.register(
         name="test_kink",
@@ -153,9 +153,6 @@ def kink():
     bodies = gt.backend.backend("cpu").bodies
     bodies["test_kink"] = lambda xp, y, input: xp.abs(input, out=y)
     bodies["test_kink_bwd"] = lambda xp, dx, dy, input: xp.multiply(dy, xp.sign(input), out=dx)
-    yield
-    for name in ("test_kink", "test_kink_bwd"):
-        del registry._ops[name], bodies[name]
 
 
 def test_ops_of_order_one_have_jacobians_and_refuse_hessians(kink):
@@ -297,7 +294,7 @@ def test_what_has_no_gradient_is_refused():
 
 
 @pytest.fixture
-def wrong():
+def wrong(registering):
     """An op whose vjp is wrong at one element, and one whose vjp uses that."""
     registry.register(
         name="test_wrong",
@@ -321,9 +318,6 @@ def wrong():
     bodies = gt.backend.backend("cpu").bodies
     bodies["test_wrong"] = lambda xp, y, input: xp.multiply(input, 2, out=y)
     bodies["test_bent"] = lambda xp, y, input: xp.multiply(input, input, out=y)
-    yield
-    for name in ("test_wrong", "test_bent"):
-        del registry._ops[name], bodies[name]
 
 
 def test_check_grads_says_which_argument_and_where(wrong):

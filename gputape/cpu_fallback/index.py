@@ -45,10 +45,12 @@ def _add_rows(xp: Any, y: Any, index: Any, rows: Any, alpha: float) -> None:
     if y.ndim == 1:
         _add_at(xp, y, index, rows)
         return
+    n = len(index)
     if not xp.greater(index[1:], index[:-1]).all():
         index, rows = _sum_by_index(xp, index, rows, len(y))
-    first, n = int(index[0]), len(index)
-    y[slice(first, first + n) if int(index[-1]) - first == n - 1 else index] += rows  # they rise: n rows side by side
+    elif index[-1] - index[0] == n - 1:  # rows side by side
+        index = slice(int(index[0]), int(index[0]) + n)
+    y[index] += rows
 
 
 def _sum_by_index(xp: Any, index: Any, rows: Any, size: int) -> tuple[Any, Any]:
