@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported
+pytest.register_assert_rewrite("rewriting")
 
 _numbers = itertools.count()
 

@@ -229,6 +229,14 @@ def test_recording_computes_nothing_on_the_cpu(monkeypatch):
     assert ran == [False]  # noted once, and replayed by its calls
 
 
+def test_compile_is_a_decorator_with_options():
+    @gt.compile(rewrite=False)
+    def f(x):
+        return gt.tanh(x)
+
+    assert f(np.ones(3, np.float32)).shape == (3,) and not f.rewrite
+
+
 # --- what a plan depends on beside its arguments
 
 
