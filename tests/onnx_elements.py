@@ -1,15 +1,58 @@
-"""ONNX operators, continued: element by element, norms of vectors, and pools of other kinds."""
+"""ONNX operators: element by element, and reductions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
+from typing import Any
 
 import numpy as np
-from onnx_backend import OPERATORS, _of_rank, _pad, _reduction, _window, ints, operator
+from onnx_backend import OPERATORS, ints, operator
 
 import gputape as gt
 
+# --- element by element -----------------------------------------------------------------------------------------------
+
 OPERATORS |= {
+    "Add": lambda a, b: gt.add(a, b),
+    "Sub": lambda a, b: gt.sub(a, b),
+    "Mul": lambda a, b: gt.mul(a, b),
+    "Neg": lambda x: gt.neg(x),
+    "Abs": lambda x: gt.abs(x),
+    "Sqrt": lambda x: gt.sqrt(x),
+    "Exp": lambda x: gt.exp(x),
+    "Log": lambda x: gt.log(x),
+    "Reciprocal": lambda x: gt.reciprocal(x),
+    "Sign": lambda x: gt.sign(x),
+    "Floor": lambda x: gt.floor(x),
+    "Ceil": lambda x: gt.ceil(x),
+    "Round": lambda x: gt.round(x),
+    "Sin": lambda x: gt.sin(x),
+    "Cos": lambda x: gt.cos(x),
+    "Erf": lambda x: gt.erf(x),
+    "IsNaN": lambda x: gt.isnan(x),
+    "Not": lambda x: gt.logical_not(x),
+    "And": lambda a, b: gt.logical_and(a, b),
+    "Or": lambda a, b: gt.logical_or(a, b),
+    "Sum": lambda *xs: reduce(gt.add, xs),
+    "Mean": lambda *xs: gt.mean(gt.stack(list(xs)), dim=0),
+    "Relu": lambda x: gt.relu(x),
+    "Sigmoid": lambda x: gt.sigmoid(x),
+    "Tanh": lambda x: gt.tanh(x),
+    "Softplus": lambda x: gt.softplus(x),
+    "Gelu": lambda x, *, approximate="none": gt.gelu(x, approximate=approximate),
+    "LeakyRelu": lambda x, *, alpha=0.01: gt.leaky_relu(x, negative_slope=alpha),
+    "Elu": lambda x, *, alpha=1.0: gt.elu(x, alpha=alpha),
+    "Max": lambda *xs: reduce(gt.maximum, xs),
+    "Min": lambda *xs: reduce(gt.minimum, xs),
+    "Equal": lambda a, b: gt.eq(a, b),
+    "Less": lambda a, b: gt.lt(a, b),
+    "LessOrEqual": lambda a, b: gt.le(a, b),
+    "Greater": lambda a, b: gt.gt(a, b),
+    "GreaterOrEqual": lambda a, b: gt.ge(a, b),
+    "Where": lambda condition, x, y: gt.where(condition, x, y),
+    "Softmax": lambda x, *, axis=-1: gt.softmax(x, dim=axis),
+    "LogSoftmax": lambda x, *, axis=-1: gt.log_softmax(x, dim=axis),
     "Identity": lambda x: gt.positive(x) if x.dtype != bool else gt.logical_not(gt.logical_not(x)),
     "Acos": lambda x: gt.acos(x),
     "Acosh": lambda x: gt.acosh(x),
@@ -32,12 +75,41 @@ OPERATORS |= {
     "BitwiseXor": lambda a, b: gt.bitwise_xor(a, b),
     "BitwiseNot": lambda x: gt.bitwise_not(x),
     "Mod": lambda a, b, *, fmod=0: (gt.fmod if fmod else gt.remainder)(a, b),
-    "ReduceProd": _reduction(lambda x, dim, keepdim: reduce(
-        lambda y, d: gt.prod(y, d, True), dim or range(x.ndim), x) if keepdim else gt.reshape(reduce(
-            lambda y, d: gt.prod(y, d, True), dim or range(x.ndim), x),
-            [n for k, n in enumerate(x.shape) if k not in [d % x.ndim for d in dim or range(x.ndim)]])),
-    "Einsum": lambda *xs, equation: gt.einsum(equation, *xs),
-}  # fmt: skip
+}
+
+
+@operator
+def Div(a, b):
+    if a.dtype.kind == "f":
+        return gt.div(a, b)
+    exact = gt.div(gt.cast(a, "float64"), gt.cast(b, "float64"))  # integers divide toward zero here
+    return gt.cast(exact, a.dtype.name)
+
+
+@operator
+def Pow(base, exponent):
+    return gt.cast(gt.pow(base, exponent), base.dtype.name)  # the base's type, where torch takes the common one
+
+
+@operator
+def Clip(x, low=None, high=None):
+    if low is None and high is None:
+        return x
+    return gt.clamp(x, *(None if v is None else v.item() for v in (low, high)))
+
+
+@operator
+def Cast(x, *, to, saturate=1, round_mode="up"):
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return gt.cast(x, np.dtype(tensor_dtype_to_np_dtype(to)).name)
+
+
+@operator
+def Dropout(x, ratio=None, training=None, *, seed=None, **old):
+    p = 0.5 if ratio is None else float(ratio)
+    on = training is not None and bool(training)
+    return gt.dropout(x, p, training=on), np.ones(x.shape, bool)
 
 
 @operator
@@ -87,50 +159,53 @@ def Hardmax(x, *, axis=-1):
     return gt.cast(gt.movedim(best, -1, axis), x.dtype.name)
 
 
-# --- norms and pools --------------------------------------------------------------------------------------------------
+# --- reductions -------------------------------------------------------------------------------------------------------
+
+
+def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(x, axes=None, *, keepdims=1, noop_with_empty_axes=0):
+        dims = () if axes is None else tuple(ints(axes))
+        if not dims and noop_with_empty_axes:
+            return x
+        return function(x, dim=dims or None, keepdim=bool(keepdims))
+
+    return run
+
+
+OPERATORS |= {
+    "ReduceSum": _reduction(lambda x, **k: gt.sum(x, **k)),
+    "ReduceMean": _reduction(lambda x, **k: gt.mean(x, **k)),
+    "ReduceMax": _reduction(lambda x, **k: gt.amax(x, **k)),
+    "ReduceMin": _reduction(lambda x, **k: gt.amin(x, **k)),
+    "ReduceL1": _reduction(lambda x, **k: gt.sum(gt.abs(x), **k)),
+    "ReduceL2": _reduction(lambda x, **k: gt.sqrt(gt.sum(gt.square(x), **k))),
+    "ReduceSumSquare": _reduction(lambda x, **k: gt.sum(gt.square(x), **k)),
+    "ReduceLogSum": _reduction(lambda x, **k: gt.log(gt.sum(x, **k))),
+    "ReduceLogSumExp": _reduction(lambda x, dim, keepdim: gt.logsumexp(x, dim or tuple(range(x.ndim)), keepdim)),
+}
+OPERATORS["ReduceProd"] = _reduction(lambda x, dim, keepdim: reduce(
+        lambda y, d: gt.prod(y, d, True), dim or range(x.ndim), x) if keepdim else gt.reshape(reduce(
+            lambda y, d: gt.prod(y, d, True), dim or range(x.ndim), x),
+            [n for k, n in enumerate(x.shape) if k not in [d % x.ndim for d in dim or range(x.ndim)]]))  # fmt: skip
+
+
+def _position(function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(x, *, axis=0, keepdims=1, select_last_index=0):
+        found = function(gt.flip(x, (axis,)) if select_last_index else x, dim=axis, keepdim=bool(keepdims))
+        return gt.sub(x.shape[axis] - 1, found) if select_last_index else found
+
+    return run
+
+
+OPERATORS["ArgMax"] = _position(lambda x, **k: gt.argmax(x, **k))
+OPERATORS["ArgMin"] = _position(lambda x, **k: gt.argmin(x, **k))
 
 
 @operator
-def LpNormalization(x, *, axis=-1, p=2):
-    return gt.normalize(x, float(p), axis, 1e-12)
-
-
-@operator
-def MeanVarianceNormalization(x, *, axes=(0, 2, 3)):
-    centred = gt.sub(x, gt.mean(x, tuple(axes), True))
-    return gt.div(centred, gt.add(gt.sqrt(gt.mean(gt.square(centred), tuple(axes), True)), 1e-9))
-
-
-@operator
-def LRN(x, *, size, alpha=1e-4, beta=0.75, bias=1.0):
-    if size % 2:
-        return gt.local_response_norm(x, size, alpha, beta, bias)
-    squares = gt.pad(gt.square(gt.movedim(x, 1, -1)), ((size - 1) // 2, size // 2))  # ONNX's longer half comes after
-    sums = sum(squares[..., k : k + x.shape[1]] for k in range(size))
-    return gt.div(x, gt.pow(gt.add(gt.mul(gt.movedim(sums, -1, 1), alpha / size), bias), beta))
-
-
-@operator
-def LpPool(x, *, kernel_shape, p=2, strides=None, pads=None, dilations=None, ceil_mode=0, auto_pad="NOTSET"):
-    strides, dilations, sides = _window(x, kernel_shape, strides, dilations, pads, auto_pad)
-    powers = _pad(gt.pow(gt.abs(x), p), sides, 0.0)
-    if set(dilations) != {1}:
-        one = gt.reshape(powers, (-1, 1, *powers.shape[2:]))
-        total = _of_rank("conv", x)(one, np.ones((1, 1, *kernel_shape), x.dtype), None, strides, 0, dilations)
-        total = gt.reshape(total, (*x.shape[:2], *total.shape[2:]))
-    else:
-        mean = _of_rank("avg_pool", x)(powers, tuple(kernel_shape), strides, 0, bool(ceil_mode))
-        total = gt.mul(mean, float(np.prod(kernel_shape)))
-    return gt.pow(total, 1.0 / p)
-
-
-@operator
-def MaxUnpool(x, indices, output_shape=None, *, kernel_shape, strides=None, pads=None):
-    n = x.ndim - 2
-    strides, pads = strides or [1] * n, pads or [0] * 2 * n
-    small = [(i - 1) * s + k - a - b for i, s, k, a, b in zip(x.shape[2:], strides, kernel_shape, pads, pads[n:])]
-    shape = small if output_shape is None else ints(output_shape)[2:]
-    plane = int(np.prod(small))  # ONNX counts positions in the whole array of the smallest size
-    places = np.unravel_index(indices % plane, small)
-    flat = np.ravel_multi_index(places, shape)
-    return _of_rank("max_unpool", x)(x, flat, tuple(kernel_shape), tuple(strides), 0, tuple(shape))
+def CumSum(x, axis, *, exclusive=0, reverse=0):
+    dim = int(axis)
+    y = gt.flip(x, (dim,)) if reverse else x
+    y = gt.cumsum(y, dim=dim)
+    if exclusive:
+        y = gt.sub(y, gt.flip(x, (dim,)) if reverse else x)
+    return gt.cast(gt.flip(y, (dim,)) if reverse else y, x.dtype.name)

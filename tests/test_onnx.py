@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx_backend
 import onnx_elements  # noqa: F401 - enters its operators
+import onnx_layers  # noqa: F401 - enters its operators
 import onnx_places  # noqa: F401 - enters its operators
+import onnx_windows  # noqa: F401 - enters its operators
 import pytest
 
 import gputape as gt
