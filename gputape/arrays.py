@@ -42,6 +42,11 @@ class Padded(np.ndarray):
         return np.ndarray(shape, dtype, self, self.start)
 
 
+def is_view(array: Any) -> bool:
+    """Whether another array is the owner of this one's bytes."""
+    return array.base is not None and type(array.base) is not Padded
+
+
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As numpy.empty, from the begin of a cache line on.
 
@@ -136,7 +141,7 @@ class Host:
         return array
 
     def owner(self, array: np.ndarray) -> np.ndarray:
-        while isinstance(array.base, np.ndarray) and type(array.base) is not Padded:
+        while is_view(array) and isinstance(array.base, np.ndarray):
             array = array.base
         return array
 

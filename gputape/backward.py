@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from . import backend as _backend
-from .arrays import memory_of, owner_of
+from .arrays import is_view, memory_of, owner_of
 from .aval import Aval
 from .errors import ShapeError, TapeError
 from .functions import Functions
@@ -139,7 +139,7 @@ def own_arrays(grads: dict[Any, Any]) -> dict[Any, Any]:
     seen: set[int] = set()
     out = {}
     for key, g in grads.items():
-        if g.base is not None or id(owner_of(g)) in seen or not g.flags.c_contiguous:
+        if is_view(g) or id(owner_of(g)) in seen or not g.flags.c_contiguous:
             g = g.copy()
         seen.add(id(owner_of(g)))
         out[key] = g

@@ -63,7 +63,8 @@ def test_memory_serves_any_shape_and_dtype_of_its_size():
 def test_arrays_begin_with_a_cache_line():
     x = np.zeros(LARGE, F32)
     with gt.device("cpu"):
-        for array in (gt.add(x, 1.0), Cell(x).array, recycle.empty((LARGE[0] + 1,), F32)):
+        gradient = gt.grad(lambda x: gt.sum(gt.square(x)))(x)  # handed out as it was computed
+        for array in (gt.add(x, 1.0), gradient, Cell(x).array, recycle.empty((LARGE[0] + 1,), F32)):
             assert address(array) % ALIGNMENT == 0
 
 
