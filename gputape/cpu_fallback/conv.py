@@ -24,7 +24,7 @@ from ._window import fold as _fold
 from ._window import unfold as _unfold
 
 _MANY = 64  # positions from which on an image makes a product of its own
-_BLOCK = 1 << 17  # elements of windows at a time: with what is made of them, they stay in a second-level cache
+_BLOCK = 1 << 18  # elements of windows at a time: with what is made of them, they stay in a second-level cache
 
 
 class _Plan:
