@@ -7,7 +7,8 @@ from typing import Any
 
 from ..backend import scratch
 from ..flat import as_one as _as_one
-from .pointwise import _blocks, _masked, clamp
+from .clamp import clamp
+from .pointwise import _blocks, _masked
 
 _MASKS = scratch(lambda dy, input, **attrs: [input.with_dtype("bool"), input.with_dtype("bool"), input])
 

@@ -1,9 +1,8 @@
-"""Bodies of the element-wise ops of two arrays, and of those that choose, bound, scale and cast."""
+"""Bodies of the element-wise ops of two arrays, and of those that choose, scale, cast and copy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf
 from typing import Any
 
 from ..aval import ITEMSIZE, Aval, broadcast_shapes
@@ -85,51 +84,7 @@ def minimum(xp: Any, y: Any, input: Any, other: Any) -> None:
     xp.minimum(input, other, out=y)
 
 
-# --- powers -----------------------------------------------------------------------------------------------------------
-
-
-def pow_(xp: Any, y: Any, input: Any, exponent: Any) -> None:
-    if y.dtype.kind == "f":
-        xp.power(input, exponent, out=y)
-        return
-    xp.power(input, xp.maximum(exponent, 0), out=y)  # NumPy refuses negative powers of integers
-    if y.dtype.kind == "i":
-        negative = exponent < 0
-        unit = xp.abs(input) == 1  # y = ±1 there: the power |exponent| has the same sign
-        odd = xp.where(exponent % 2 == 1, input, 1)
-        y[...] = xp.where(negative, xp.where(unit, odd, 0), y)
-
-
-def pow_scalar(xp: Any, y: Any, input: Any, *, exponent: int | float) -> None:
-    if exponent == 0:
-        xp.copyto(y, 1)
-    elif exponent == 1:
-        xp.copyto(y, input)
-    elif exponent in (2, 3, 4) and input.dtype.kind != "b":
-        xp.multiply(input, input, out=y, dtype=y.dtype)
-        if exponent != 2:
-            xp.multiply(y, input if exponent == 3 else y, out=y, dtype=y.dtype)
-    elif y.dtype.kind != "f" or input.dtype.kind != "f":
-        xp.power(input, xp.asarray(exponent).astype(y.dtype), out=y, dtype=y.dtype)
-    elif abs(exponent) == 0.5:
-        xp.sqrt(input, out=y)
-        if exponent < 0:
-            xp.divide(1, y, out=y)
-    elif exponent in (-1, -2):
-        xp.divide(1, input, out=y)
-        if exponent == -2:
-            xp.multiply(y, y, out=y)
-    elif exponent == int(exponent) if abs(exponent) < 2**31 else False:
-        # the vector loop of power is for positive bases: negative ones take 50 times as long
-        xp.abs(input, out=y)
-        xp.power(y, exponent, out=y)
-        if exponent % 2:
-            xp.copysign(y, input, out=y)
-    else:
-        xp.power(input, exponent, out=y)
-
-
-# --- choosing and bounding --------------------------------------------------------------------------------------------
+# --- choosing ---------------------------------------------------------------------------------------------------------
 
 
 @scratch(lambda c, a, b: [_bits(a.with_shape(broadcast_shapes("where", a.shape, b.shape)), a)])
@@ -141,30 +96,6 @@ def where(xp: Any, y: Any, condition: Any, input: Any, other: Any, *, scratch: l
         xp.copyto(yi, c.view("int8"))
         xp.multiply(yi, difference, out=yi)
         xp.bitwise_xor(yi, bi, out=yi)
-
-
-def clamp(xp: Any, y: Any, input: Any, *, min: int | float | None, max: int | float | None) -> None:
-    if y.dtype.kind == "f":
-        low, high = -inf if min is None else min, inf if max is None else max
-        if input.dtype != y.dtype:
-            xp.copyto(y, input)
-            input = y
-    else:
-        info = xp.iinfo(y.dtype)
-        low = info.min if min is None else sorted((info.min, min, info.max))[1]
-        high = info.max if max is None else sorted((info.min, max, info.max))[1]
-    xp.clip(input, low, high, out=y)  # both bounds, as that takes the vector loop
-
-
-@scratch(lambda dy, input, **attrs: [input.with_dtype("bool")] * 2)
-def clamp_bwd(
-    xp: Any, dx: Any, dy: Any, input: Any, *, min: float | None, max: float | None, scratch: list[Any]
-) -> None:
-    inside, below = scratch
-    xp.greater_equal(input, -inf if min is None else min, out=inside)
-    xp.less_equal(input, inf if max is None else max, out=below)
-    xp.logical_and(inside, below, out=inside)
-    _masked(xp, dx, dy, inside)
 
 
 # --- scaling, casting, copying ----------------------------------------------------------------------------------------

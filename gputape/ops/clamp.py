@@ -1,4 +1,4 @@
-"""Card of clamp with arrays as bounds."""
+"""Cards of clamp, between numbers and between arrays."""
 
 from __future__ import annotations
 
@@ -7,8 +7,77 @@ from typing import Any
 from ..aval import Aval, broadcast_shapes
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import register
-from ..samples import Bad, Sample, t
-from .pointwise import INF, NAN, not_bool
+from ..samples import Bad, Perf, Sample, t
+from .pointwise import INF, NAN, as_float, not_bool, plain_number
+
+# --- between numbers --------------------------------------------------------------------------------------------------
+
+
+def _clamp_canon(input: Aval, *, min: Any = None, max: Any = None) -> dict[str, Any]:
+    bound = lambda name, v: None if v is None else plain_number("clamp", name, v)  # noqa: E731 - used twice
+    return {"min": bound("min", min), "max": bound("max", max)}
+
+
+def _clamp_rule(input: Aval, *, min: int | float | None, max: int | float | None) -> Aval:
+    if min is None and max is None:
+        raise ArgumentError("clamp: min and max are both None. Give at least one bound.")
+    if isinstance(min, float) or isinstance(max, float):
+        return as_float(input)
+    return input.with_dtype("int64") if input.dtype == "bool" else input
+
+
+register(
+    name="clamp",
+    doc="min(max(input, lower bound), upper bound), for bounds that are numbers or arrays; crossed ones give the upper "
+    "one, NaN stays NaN. The gradient is 1 from bound to bound, both included, and 0 elsewhere. As torch.clamp.",
+    signature="input, min=None, max=None",
+    inputs=("input",),
+    arrays=(("min", "max"), "clamp_between"),
+    canon=_clamp_canon,
+    rule=_clamp_rule,
+    vjp=lambda F, at, dy, input: F.clamp_bwd(dy, input, **at.attrs),
+    saves=("input",),
+    batch="pointwise",
+    samples=(
+        Sample(t(5, 3), min=-0.5, max=0.25),
+        Sample(t(5, 3), min=-0.5),
+        Sample(t(4, 6, layout="transposed"), max=0),
+        Sample(t(5, 3), min=1.0, max=-1.0, why_="crossed bounds"),
+        Sample(t(0, 3), min=0),
+        Sample(t(), min=-9, max=9),
+        Sample(t(7, dtype="float64", layout="strided"), min=0.1),
+        Sample(t(5, fill=(-1.0, 1.0, NAN, INF, -INF)), min=-1, max=1, grad_=False, why_="on the bounds"),
+        Sample(t(5, dtype="int32", fill="ints", low=-9, high=9), min=-3, max=3),
+        Sample(t(5, dtype="int64", fill="ints", low=-9, high=9), max=0.5),
+    ),
+    errors=(
+        Bad(ArgumentError, "both None", t(3)),
+        Bad(DTypeError, "min must be a plain number", t(3), min="0"),
+    ),
+    perf=(Perf(t(1024, 512), min=0.0, max=6.0),),
+    torch="torch.clamp",
+)
+
+register(
+    name="clamp_bwd",
+    doc="dy where min ≤ input ≤ max, else 0.",
+    signature="dy, input, min, max",
+    inputs=("dy", "input"),
+    outputs=("dx",),
+    rule=lambda dy, input, *, min, max: input,
+    vjp=lambda F, at, g, input: (F.clamp_bwd(g, input, **at.attrs), None),
+    saves=("input",),
+    batch="pointwise",
+    public=False,
+    samples=(
+        Sample(t(5, 3, layout="expanded"), t(5, 3, layout="transposed"), min=-0.5, max=None),
+        Sample(t(0, 3), t(0, 3), min=0, max=1),
+        Sample(t(7, dtype="float64"), t(7, dtype="float64"), min=None, max=0.25),
+    ),
+)
+
+
+# --- between arrays ---------------------------------------------------------------------------------------------------
 
 
 def _between_rule(input: Aval, min: Aval | None, max: Aval | None) -> Aval:

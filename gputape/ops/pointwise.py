@@ -1,4 +1,4 @@
-"""Cards of the element-wise ops of two arrays, and of those that choose, bound, scale and cast."""
+"""Cards of the element-wise ops of two arrays, and of those that choose, scale, cast and copy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import DTYPES, Aval, broadcast_shapes, need_float, promote
+from ..aval import DTYPES, Aval, broadcast_shapes, need_float
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
@@ -230,107 +230,7 @@ for _name, _wins in (("maximum", "gt"), ("minimum", "lt")):
     )
 
 
-# --- powers -----------------------------------------------------------------------------------------------------------
-
-
-def _pow_vjp(F: Any, at: At, dy: Any, input: Any, exponent: Any, y: Any) -> Any:
-    a, b = at.ins
-    da = db = None
-    if at.needs[0]:
-        lower = F.pow(input, F.sub(exponent, F.const(1, b.dtype)))
-        da = unbroadcast(F, masked(F, F.mul(dy, F.mul(exponent, lower)), F.ne(exponent, F.const(0, b.dtype))), a)
-    if at.needs[1]:
-        flat = F.logical_and(F.eq(input, F.const(0, a.dtype)), F.ge(exponent, F.const(0, b.dtype)))
-        db = unbroadcast(F, masked(F, F.mul(dy, F.mul(y, F.log(input))), F.logical_not(flat)), b)
-    return da, db
-
-
-def _pow_check(name: str, *avals: Aval) -> None:
-    if promote(*avals) == "bool":
-        not_bool(name, *avals)
-
-
-_POSITIVE = {"fill": "uniform", "low": 0.5, "high": 2.0}
-binary(
-    "pow",
-    "input ** exponent; 0**0 is 1, and the gradient to an exponent ≥ 0 of base 0 is 0. An integer to a negative "
-    "integer power is 1, -1 or 0. A plain number as exponent is `pow_scalar`",
-    _pow_vjp,
-    rule=broadcast_rule("pow", check=_pow_check),
-    signature="input, exponent",
-    saves=("input", "exponent", "y"),
-    number=("exponent", "pow_scalar"),
-    samples=(
-        Sample(t(5, 3, **_POSITIVE), t(5, 3)),
-        Sample(t(5, 1, **_POSITIVE), t(3), why_="both sides broadcast"),
-        Sample(t(**_POSITIVE), t(2, 3), why_="a scalar"),
-        Sample(t(0, 3), t(1, 3), why_="no elements"),
-        Sample(t(4, 6, **_POSITIVE, layout="transposed"), t(4, 6, layout="strided")),
-        Sample(t(7, dtype="float64", **_POSITIVE), t(7), why_="promotion"),
-        Sample(t(2, 4, fill=(0.0, -2.0, NAN, INF)), t(2, 4, fill=((2.0,), (0.0,))), grad_=False, why_="edges"),
-        Sample(t(4, dtype="int64", fill=(2.0, -1.0, 1.0, 3.0)), t(4, dtype="int64", fill=(-1.0, -3.0, -2.0, 4.0))),
-    ),
-    perf=(Perf(t(64, 128, **_POSITIVE), t(128)), Perf(t(1024, 128, **_POSITIVE), t(1024, 128))),
-    errors=(*BINARY_ERRORS, Bad(DTypeError, "bool", t(3, dtype="bool", fill="bool"), t(3, dtype="bool", fill="bool"))),
-)
-
-
-def _pow_scalar_canon(input: Aval, *, exponent: Any) -> dict[str, Any]:
-    return {"exponent": plain_number("pow", "exponent", exponent)}
-
-
-def _pow_scalar_rule(input: Aval, *, exponent: int | float) -> Aval:
-    if input.is_float:
-        return input
-    if isinstance(exponent, float):
-        return as_float(input)
-    if exponent < 0:
-        raise ArgumentError(
-            f"pow: {input.dtype} to the power {exponent} is not an integer. Cast the input to a float dtype, or use "
-            f"exponent={float(exponent)}."
-        )
-    return input.with_dtype("int64") if input.dtype == "bool" else input
-
-
-def _pow_scalar_vjp(F: Any, at: At, dy: Any, input: Any) -> Any:
-    c = at.attrs["exponent"]
-    if c == 0:
-        return zeros(F, at.ins[0])
-    if c == 1:
-        return dy
-    lower = input if c == 2 else F.pow_scalar(input, c - 1)
-    return F.scale(F.mul(dy, lower), c)
-
-
-register(
-    name="pow_scalar",
-    doc="input ** exponent for a plain number: x·x for 2, √x for 0.5, and so on. As torch.pow with a number.",
-    signature="input, exponent",
-    inputs=("input",),
-    canon=_pow_scalar_canon,
-    rule=_pow_scalar_rule,
-    vjp=_pow_scalar_vjp,
-    saves=("input",),
-    batch="pointwise",
-    public=False,
-    samples=(
-        *(Sample(t(5, 3), exponent=n) for n in (0, 1, 2, 3, 4, 5, 6.0)),
-        *(Sample(t(4, 6, layout="transposed", **_POSITIVE), exponent=c) for c in (0.5, -0.5, -1, -2, -3.0, 2.5)),
-        Sample(t(2, 4, fill=(0.0, -2.0, NAN, INF)), exponent=-1, grad_=False),
-        Sample(t(0), exponent=2),
-        Sample(t(), exponent=3),
-        Sample(t(4, dtype="int64", fill="ints", low=-4, high=4), exponent=3),
-        Sample(t(4, dtype="int64", fill="ints", low=1, high=4), exponent=0.5),
-        Sample(t(7, dtype="float64", **_POSITIVE), exponent=-1.5),
-    ),
-    errors=(
-        Bad(ArgumentError, "pow: int64 to the power -1", t(3, dtype="int64", fill="ones"), exponent=-1),
-        Bad(DTypeError, "pow: exponent must be a plain number", t(3), exponent="2"),
-    ),
-)
-
-
-# --- choosing and bounding --------------------------------------------------------------------------------------------
+# --- choosing ---------------------------------------------------------------------------------------------------------
 
 
 def _where_rule(condition: Aval, input: Aval | None, other: Aval | None) -> Aval:
@@ -386,70 +286,6 @@ register(
     ),
     perf=(Perf(t(1024, 512, **_MASK), t(1024, 512), t(1024, 512)),),
     torch="torch.where",
-)
-
-
-def _clamp_canon(input: Aval, *, min: Any = None, max: Any = None) -> dict[str, Any]:
-    bound = lambda name, v: None if v is None else plain_number("clamp", name, v)  # noqa: E731 - used twice
-    return {"min": bound("min", min), "max": bound("max", max)}
-
-
-def _clamp_rule(input: Aval, *, min: int | float | None, max: int | float | None) -> Aval:
-    if min is None and max is None:
-        raise ArgumentError("clamp: min and max are both None. Give at least one bound.")
-    if isinstance(min, float) or isinstance(max, float):
-        return as_float(input)
-    return input.with_dtype("int64") if input.dtype == "bool" else input
-
-
-register(
-    name="clamp",
-    doc="min(max(input, lower bound), upper bound), for bounds that are numbers or arrays; crossed ones give the upper "
-    "one, NaN stays NaN. The gradient is 1 from bound to bound, both included, and 0 elsewhere. As torch.clamp.",
-    signature="input, min=None, max=None",
-    inputs=("input",),
-    arrays=(("min", "max"), "clamp_between"),
-    canon=_clamp_canon,
-    rule=_clamp_rule,
-    vjp=lambda F, at, dy, input: F.clamp_bwd(dy, input, **at.attrs),
-    saves=("input",),
-    batch="pointwise",
-    samples=(
-        Sample(t(5, 3), min=-0.5, max=0.25),
-        Sample(t(5, 3), min=-0.5),
-        Sample(t(4, 6, layout="transposed"), max=0),
-        Sample(t(5, 3), min=1.0, max=-1.0, why_="crossed bounds"),
-        Sample(t(0, 3), min=0),
-        Sample(t(), min=-9, max=9),
-        Sample(t(7, dtype="float64", layout="strided"), min=0.1),
-        Sample(t(5, fill=(-1.0, 1.0, NAN, INF, -INF)), min=-1, max=1, grad_=False, why_="on the bounds"),
-        Sample(t(5, dtype="int32", fill="ints", low=-9, high=9), min=-3, max=3),
-        Sample(t(5, dtype="int64", fill="ints", low=-9, high=9), max=0.5),
-    ),
-    errors=(
-        Bad(ArgumentError, "both None", t(3)),
-        Bad(DTypeError, "min must be a plain number", t(3), min="0"),
-    ),
-    perf=(Perf(t(1024, 512), min=0.0, max=6.0),),
-    torch="torch.clamp",
-)
-
-register(
-    name="clamp_bwd",
-    doc="dy where min ≤ input ≤ max, else 0.",
-    signature="dy, input, min, max",
-    inputs=("dy", "input"),
-    outputs=("dx",),
-    rule=lambda dy, input, *, min, max: input,
-    vjp=lambda F, at, g, input: (F.clamp_bwd(g, input, **at.attrs), None),
-    saves=("input",),
-    batch="pointwise",
-    public=False,
-    samples=(
-        Sample(t(5, 3, layout="expanded"), t(5, 3, layout="transposed"), min=-0.5, max=None),
-        Sample(t(0, 3), t(0, 3), min=0, max=1),
-        Sample(t(7, dtype="float64"), t(7, dtype="float64"), min=None, max=0.25),
-    ),
 )
 
 
