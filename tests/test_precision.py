@@ -116,7 +116,9 @@ def test_an_op_made_of_products_says_so_on_its_card(op):
 
 
 def test_every_norm_softmax_and_loss_is_wide():
-    families = tuple(f"gputape.ops.{stem}" for stem in ("norm", "batch_norm", "softmax", "loss", "cross_entropy"))
+    families = tuple(
+        f"gputape.ops.{stem}" for stem in ("norm", "batch_norm", "group_norm", "softmax", "loss", "cross_entropy")
+    )
     assert not [op.name for op in OPS if op.rule is not None and op.rule.__module__ in families and not op.precision]
 
 
