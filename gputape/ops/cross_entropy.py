@@ -4,43 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import INTS, Aval, need_float
+from ..aval import Aval, need_float
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
+from ._labels import (
+    IGNORED,
+    IMAGE,
+    LABEL_ERRORS,
+    LABEL_SAMPLES,
+    LABELS,
+    check_ignore,
+    check_labels,
+    check_weight,
+    expand_classes,
+    row_weights,
+    weighted_mean,
+)
 from .loss import check_reduction, reduce
 from .norm import statistics_dtype
 
 # --- one element per row ----------------------------------------------------------------------------------------------
 
 
-def check_labels(name: str, input: Aval, target: Aval) -> None:
-    """Raise unless `target` holds one integer label per position of the (N, C, …) or (C,) input."""
-    if target.dtype not in INTS:
-        raise DTypeError(
-            f"{name}: class labels must be integers, got a target of {target}. Cast it to int64 (class probabilities "
-            f"have the input's shape {input.shape})."
-        )
-    if not input.ndim:
-        raise ShapeError(f"{name}: the input is a scalar, but (N, C, …) or (C,) is needed. Give it a class axis.")
-    expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
-    if target.shape != expected:
-        raise ShapeError(
-            f"{name}: for an input of shape {input.shape} (N, C, …) the labels must have shape {expected}, "
-            f"got {target.shape}. Reshape the target to {expected}."
-        )
-    if not input.shape[min(1, input.ndim - 1)]:
-        raise ShapeError(f"{name}: the input {input.shape} has no classes. Give it at least one.")
-
-
-def _check_ignore(name: str, ignore_index: int) -> None:
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise ArgumentError(f"{name}: ignore_index={ignore_index!r} must be an integer. Use -100 for none.")
-
-
 def _pick_rule(input: Aval, target: Aval, *, ignore_index: int) -> Aval:
     check_labels("pick_class", input, target)
-    _check_ignore("pick_class", ignore_index)
+    check_ignore("pick_class", ignore_index)
     return input.with_shape(target.shape)
 
 
@@ -94,38 +83,6 @@ register(
 )
 
 
-def _expand_classes(F: Any, per_class: Any, shape: tuple[int, ...]) -> Any:
-    """A (C,) array against (N, C, …) or (C,)."""
-    if len(shape) > 1:
-        per_class = F.reshape(per_class, (-1, *(1,) * (len(shape) - 2)))
-    return F.expand(per_class, shape)
-
-
-def _row_weights(F: Any, target: Any, weight: Any, shape: tuple[int, ...], dtype: str, ignore_index: int) -> Any:
-    """The weight of each row: that of its class, 1 without weights, 0 where it is ignored."""
-    per_class = F.expand(F.const(1, dtype), shape) if weight is None else _expand_classes(F, weight, shape)
-    return F.pick_class(per_class, target, ignore_index)
-
-
-def _weighted_mean(F: Any, loss: Any, weights: Any, reduction: str) -> Any:
-    """Losses that hold their weights already: left, summed, or divided by the sum of the weights."""
-    if reduction == "none":
-        return loss
-    return F.sum(loss) if reduction == "sum" else F.div(F.sum(loss), F.sum(weights))
-
-
-def _check_weight(name: str, input: Aval, weight: Aval | None) -> None:
-    if weight is None:
-        return
-    need_float(name, weight=weight)
-    classes = input.shape[1 if input.ndim > 1 else 0]
-    if weight.shape != (classes,):
-        raise ShapeError(
-            f"{name}: weight has shape {weight.shape}, but the input {input.shape} has {classes} classes. "
-            f"Give weight shape ({classes},)."
-        )
-
-
 # --- nll_loss ---------------------------------------------------------------------------------------------------------
 
 
@@ -133,8 +90,8 @@ def _nll_rule(input: Aval, target: Aval, weight: Aval | None, *, ignore_index: i
     check_reduction("nll_loss", reduction)
     need_float("nll_loss", input=input)
     check_labels("nll_loss", input, target)
-    _check_weight("nll_loss", input, weight)
-    _check_ignore("nll_loss", ignore_index)
+    check_weight("nll_loss", input, weight)
+    check_ignore("nll_loss", ignore_index)
     return input
 
 
@@ -143,50 +100,9 @@ def _nll(F: Any, input: Any, target: Any, weight: Any, *, ignore_index: int, red
     loss = F.neg(F.pick_class(input, target, ignore_index))
     if weight is None and reduction != "mean":
         return loss if reduction == "none" else F.sum(loss)
-    weights = _row_weights(F, target, weight, x.shape, x.dtype, ignore_index)
-    return _weighted_mean(F, loss if weight is None else F.mul(loss, weights), weights, reduction)
+    weights = row_weights(F, target, weight, x.shape, x.dtype, ignore_index)
+    return weighted_mean(F, loss if weight is None else F.mul(loss, weights), weights, reduction)
 
-
-LABELS = t(4, dtype="int64", fill=(2, 0, 1, 2))
-IGNORED = t(4, dtype="int64", fill=(2, -100, 1, -100))
-ALL_IGNORED = t(4, dtype="int64", fill=-100)
-IMAGE = t(2, 3, 2, dtype="int64", fill="ints", low=0, high=4)
-_LABEL_ERRORS = (
-    Bad(IndexRangeError, r"target\[3\] is 3.*3 classes", t(4, 3), t(4, dtype="int64", fill=(0, 1, 2, 3))),
-    Bad(IndexRangeError, r"target\[0\] is -1", t(4, 3), t(4, dtype="int64", fill=-1), ignore_index=2),
-    Bad(ShapeError, r"must have shape \(4,\), got \(4, 1\)", t(4, 3), t(4, 1, dtype="int64", fill="zeros")),
-    Bad(ShapeError, r"must have shape \(\), got \(3,\)", t(3), t(3, dtype="int64", fill="zeros")),
-    Bad(ShapeError, "no classes", t(4, 0), t(4, dtype="int64", fill="zeros")),
-    Bad(DTypeError, "must be integers", t(4, 3), t(4)),
-    Bad(DTypeError, "must be integers", t(4, 3), t(4, dtype="bool", fill="bool")),
-    Bad(DTypeError, "floating-point", t(4, 3, dtype="int64", fill="ones"), LABELS),
-    Bad(ShapeError, r"weight has shape \(4,\)", t(4, 3), LABELS, t(4)),
-    Bad(ArgumentError, "reduction='avg'", t(4, 3), LABELS, reduction="avg"),
-    Bad(ArgumentError, "ignore_index=None", t(4, 3), LABELS, ignore_index=None),
-)
-_LABEL_SAMPLES = (
-    Sample(t(4, 3), LABELS),
-    Sample(t(4, 3), LABELS, reduction="sum"),
-    Sample(t(4, 3), LABELS, reduction="none"),
-    Sample(t(4, 3), IGNORED),
-    Sample(t(4, 3), IGNORED, reduction="none"),
-    Sample(t(4, 3), LABELS, ignore_index=2, reduction="mean"),
-    Sample(t(4, 3), ALL_IGNORED, grad_=False, why_="the mean of nothing is NaN"),
-    Sample(t(4, 3), ALL_IGNORED, reduction="sum"),
-    Sample(t(4, 3), IGNORED, t(3, fill="uniform", low=0.5, high=2.0), why_="a gradient to weight"),
-    Sample(t(4, 3), LABELS, t(3, fill="uniform", low=0.5, high=2.0), reduction="none"),
-    Sample(t(3), t(dtype="int64", fill="ones"), why_="one sample without a batch axis"),
-    Sample(t(3), t(dtype="int64", fill="ones"), reduction="none"),
-    Sample(t(2, 5, 3, 2), IMAGE, why_="one label per pixel"),
-    Sample(t(2, 5, 3, 2), IMAGE, reduction="none"),
-    Sample(t(5, 4, layout="transposed"), t(5, dtype="int64", fill=(3, 0, 1, 2, 0))),
-    Sample(t(2, 5, 3, 2, layout="strided"), IMAGE, reduction="sum"),
-    Sample(t(4, 3), t(4, dtype="uint8", fill=(2, 0, 1, 2)), why_="narrow labels"),
-    Sample(t(4, 1), t(4, dtype="int64", fill="zeros"), why_="one class"),
-    Sample(t(0, 3), t(0, dtype="int64", fill="zeros"), reduction="sum", why_="no rows"),
-    Sample(t(0, 3), t(0, dtype="int64", fill="zeros"), grad_=False, why_="the mean of nothing is NaN"),
-    Sample(t(4, 3, dtype="float64"), LABELS),
-)
 
 register(
     name="nll_loss",
@@ -200,8 +116,8 @@ register(
     inputs=("input", "target", "weight"),
     rule=_nll_rule,
     compose=_nll,
-    samples=_LABEL_SAMPLES,
-    errors=_LABEL_ERRORS,
+    samples=LABEL_SAMPLES,
+    errors=LABEL_ERRORS,
     torch="torch.nn.functional.nll_loss",
 )
 
@@ -271,7 +187,7 @@ def _fused_bwd_vjp(
         terms = F.mul(c, F.cross_entropy_labels_bwd(one, input, target, peak, logsum, count, **attrs))
         ddy = F.sum(terms, 1) if attrs["reduction"] == "none" else F.sum(terms)
     if at.needs[1]:
-        k = _row_weights(F, target, None, x.shape, x.dtype, attrs["ignore_index"])
+        k = row_weights(F, target, None, x.shape, x.dtype, attrs["ignore_index"])
         if attrs["reduction"] == "mean":  # with none to count, k is 0 everywhere
             dy = F.div(dy, F.cast(F.maximum(F.detach(count), F.const(1, at.ins[5].dtype)), x.dtype))
         k = F.mul(k, dy)
@@ -315,7 +231,7 @@ def _cross_entropy_rule(
     name = "cross_entropy"
     check_reduction(name, reduction)
     need_float(name, input=input)
-    _check_ignore(name, ignore_index)
+    check_ignore(name, ignore_index)
     if (
         isinstance(label_smoothing, bool)
         or not isinstance(label_smoothing, int | float)
@@ -331,7 +247,7 @@ def _cross_entropy_rule(
             raise ShapeError(f"{name}: the input {input.shape} has no classes. Give it at least one.")
     else:
         check_labels(name, input, target)
-    _check_weight(name, input, weight)
+    check_weight(name, input, weight)
     return input
 
 
@@ -356,13 +272,13 @@ def _weighted(F: Any, input: Any, target: Any, weight: Any, ignore_index: int, r
     x = F.aval(input)
     axis = min(1, x.ndim - 1)
     log_p = F.log_softmax(input, axis)
-    weights = _row_weights(F, target, weight, x.shape, x.dtype, ignore_index)
+    weights = row_weights(F, target, weight, x.shape, x.dtype, ignore_index)
     loss = F.mul(F.neg(F.pick_class(log_p, target, ignore_index)), weights)
     if smoothing:
-        even = F.sum(F.mul(log_p, _expand_classes(F, weight, x.shape)), axis, True)
+        even = F.sum(F.mul(log_p, expand_classes(F, weight, x.shape)), axis, True)
         even = F.pick_class(F.expand(even, x.shape), target, ignore_index)  # 0 where ignored, also of its gradient
         loss = F.add(F.scale(loss, 1 - smoothing), F.scale(even, -smoothing / x.shape[axis]))
-    return _weighted_mean(F, loss, weights, reduction)
+    return weighted_mean(F, loss, weights, reduction)
 
 
 def _probabilities(F: Any, input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
@@ -374,7 +290,7 @@ def _probabilities(F: Any, input: Any, target: Any, weight: Any, reduction: str,
         target = F.add(F.scale(target, 1 - smoothing), even)
     terms = F.mul(F.log_softmax(input, axis), target)
     if weight is not None:
-        terms = F.mul(terms, _expand_classes(F, weight, x.shape))
+        terms = F.mul(terms, expand_classes(F, weight, x.shape))
     return reduce(F, F.neg(F.sum(terms, axis)), reduction)
 
 
@@ -395,7 +311,7 @@ register(
     rule=_cross_entropy_rule,
     compose=_cross_entropy,
     samples=(
-        *_LABEL_SAMPLES,
+        *LABEL_SAMPLES,
         Sample(t(4, 3), IGNORED, label_smoothing=0.2),
         Sample(t(2, 5, 3, 2), IMAGE, reduction="none", label_smoothing=1.0),
         Sample(t(4, 3), IGNORED, t(3, fill="uniform", low=0.5, high=2.0), label_smoothing=0.2),
@@ -409,7 +325,7 @@ register(
         Sample(t(5, 4, layout="transposed"), t(5, 4, layout="strided", **_SIMPLEX)),
     ),
     errors=(
-        *_LABEL_ERRORS,
+        *LABEL_ERRORS,
         Bad(ArgumentError, "label_smoothing=1.5", t(4, 3), LABELS, label_smoothing=1.5),
         Bad(ArgumentError, "no meaning with class probabilities", t(4, 3), t(4, 3), ignore_index=0),
         Bad(DTypeError, r"must be integers.*input's shape \(4, 3\)", t(4, 3), t(4, 1)),

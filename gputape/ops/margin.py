@@ -8,7 +8,7 @@ from ..aval import Aval, need_float, need_float_yet
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Sample, t
-from .cross_entropy import check_labels
+from ._labels import check_labels
 from .index import ids, need_index
 from .loss import check_number, check_reduction, check_same_shape, reduce
 
