@@ -309,7 +309,7 @@ def _kernel(name: str, mask: int, dropout: bool, kind: str, block_d: int) -> Ker
 def _mask_kernel(kind: str, dropout: bool) -> Kernel:
     block_m, block_n, warps, stages = MASK_TILE[kind != "16-bit"]
     return triton(
-        "attention_bwd",
+        "attention_bwd_mask",
         "attention_bwd_mask",
         divisible=(*WIDE, *_strides("dy")),
         warps=warps,

@@ -103,3 +103,18 @@ def kept(dropout, first_m, first_n, S, BLOCK_M: tl.constexpr, BLOCK_N: tl.conste
     a, b, c, d = random._words(state_ptr, offset, quad)
     word = tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (BLOCK_M, BLOCK_N))
     return (word >> 8).to(tl.int32) >= threshold
+
+
+@triton.jit
+def logsum(lse_ptr, left, BLOCK: tl.constexpr):
+    """lse of BLOCK queries in units of log 2; 0 where nothing is attended: all scores are -inf there."""
+    m = tl.arange(0, BLOCK)
+    lse = tl.load(lse_ptr + m, mask=m < left, other=0.0)
+    return tl.where(lse < -3.4e38, 0.0, lse * 1.4426950408889634)
+
+
+@triton.jit
+def statistics(lse_ptr, delta_ptr, left, BLOCK: tl.constexpr):
+    """(lse as of `logsum`, δ) of BLOCK queries."""
+    m = tl.arange(0, BLOCK)
+    return logsum(lse_ptr, left, BLOCK), tl.load(delta_ptr + m, mask=m < left, other=0.0)
