@@ -59,3 +59,15 @@ def registering():
             table.pop(name, None)
         if name in vars(Functions):
             delattr(Functions, name)
+
+
+@pytest.fixture
+def forget(monkeypatch):
+    """`forget()`: no memory of dead arrays is left to be used again, which tracemalloc would not count."""
+    from gputape import recycle
+
+    def drop():
+        monkeypatch.setattr(recycle, "_recycled", recycle._Recycled())
+
+    drop()
+    return drop

@@ -20,7 +20,7 @@ from rewriting import EPS, normal
 from training import trainer
 
 import gputape as gt
-from gputape import nn, optim, recycle
+from gputape import nn, optim
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
@@ -146,11 +146,11 @@ def test_the_arena_is_close_to_what_is_alive_at_once(name):
 
 
 @pytest.mark.parametrize("name", ["cnn", "gpt"])
-def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name, monkeypatch):
+def test_a_compiled_step_needs_no_more_memory_than_an_eager_one(name, forget):
     """At its peak, with the arena; counted by tracemalloc, to which NumPy tells its allocations."""
 
     def peak(transform):
-        monkeypatch.setattr(recycle, "_recycled", recycle._Recycled())
+        forget()
         gt.manual_seed(0)
         step = transform(models.trainer(models.MODELS[name].build()))
         batch = models.MODELS[name].batch(np.random.default_rng(0))

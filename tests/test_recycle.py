@@ -16,9 +16,7 @@ LARGE = (recycle.SMALLEST // 4,)
 F32 = np.dtype("f")
 
 
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch):
-    monkeypatch.setattr(recycle, "_recycled", recycle._Recycled())
+pytestmark = pytest.mark.usefixtures("forget")
 
 
 def address(array):
