@@ -18,16 +18,19 @@ def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Map
     axes = figure.add_subplot()
     _tidy(axes)
     axes.grid(False, axis="x")
-    width = 0.84 / len(ways)
+    width, number = 0.84 / len(ways), 0.06 * max(max(found.values()) for found in ratios.values())  # its height
     for k, (way, colour) in enumerate(zip(ways, COLOURS)):
         at = [i + (k - (len(ways) - 1) / 2) * width for i, found in enumerate(ratios.values()) if way in found]
-        drawn = axes.bar(at, [found[way] for found in ratios.values() if way in found], 0.92 * width, color=colour)
-        drawn.set_label(way)
-        axes.bar_label(drawn, fmt="%.2f", padding=2, fontsize=7.5, color=INK, bbox=BACKGROUND)
+        tops = values = [found[way] for found in ratios.values() if way in found]
+        axes.bar(at, values, 0.92 * width, color=colour, label=way)
         if way == "gputape compiled":
             bar = [bars[name] for name, found in ratios.items() if way in found]
+            tops = [b if v <= b < v + number else v for v, b in zip(values, bar, strict=True)]
             ends = [x - width / 2 for x in at], [x + width / 2 for x in at]
             axes.hlines(bar, *ends, color="#d00000", linewidth=2, label="bar of gputape compiled", zorder=3)
+        for x, v, top in zip(at, values, tops, strict=True):
+            over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom", "bbox": BACKGROUND}
+            axes.annotate(f"{v:.2f}", (x, top), fontsize=7.5, color=INK, **over)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle="--", zorder=0.5)
     axes.set_xticks(range(len(ratios)), list(ratios))
     axes.set(ylabel="time ÷ PyTorch eager", title=title)
