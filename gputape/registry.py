@@ -39,8 +39,7 @@ class Op:
         canon: `(*avals, **attrs) -> attrs`; negative axes, None and integers standing for tuples resolved.
             Must be idempotent. It sees inputs before and after they are brought to their common dtype.
         rule: `(*avals, **attrs) -> Aval | tuple of (Aval | None)`, one per output. Pure; the only author of output
-        shapes
-            and of shape and dtype errors. Runs after `canon`. Of a composed op the result is ignored.
+            shapes and of shape and dtype errors. Runs after `canon`. Of a composed op the result is ignored.
         vjp: `(F, at, dy, *saved) -> gradient or tuple with one gradient (or None) per input`, written in ops through
             `F` (`F.mul(dy, b)`), so that it can be run, recorded and differentiated. `at` has `ins`, `outs` (avals),
             `attrs` and `needs` (one bool per input). With several outputs `dy` is a tuple with None where no gradient
