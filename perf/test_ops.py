@@ -38,7 +38,8 @@ _PHILOX = "Philox in passes of 64-bit products, so that every device draws the s
 SLOW: tuple[tuple[str, str, str], ...] = (
     ("gelu", "", "erf is a polynomial and a tanh: " + _PASSES),
     *((name, "", _PASSES) for name in ("gelu backward", "erf", "erfc", "hardswish", "hardswish backward", "prelu")),
-    *((name, "", _PASSES) for name in ("norm", "atanh")),
+    *((name, "", _PASSES) for name in ("norm", "atanh", "batch_norm_train backward")),
+    ("index_add", "gpt gradient of positions", "few rows, which a dozen NumPy calls put in order"),
     ("prod", "", _HALVES),
     ("prod backward", "", "two running products, and copies that turn rows round for the one from the end"),
     *((name, "", _PHILOX) for name in ("random_normal", "random_uniform")),
