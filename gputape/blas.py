@@ -44,7 +44,7 @@ def with_one_thread(known: bool) -> Iterator[None]:
         _ALONE.reset(token)
 
 
-def cached(elements: int) -> int:
+def at_a_time(elements: int) -> int:
     """How many elements a body should work on at a time, if alone it is fastest with `elements`, which stay in a
     second-level cache. Threads wait for each other between calls, as they take turns with Python's lock: fewer and
     longer calls are better then."""

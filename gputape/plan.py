@@ -12,7 +12,7 @@ import numpy as np
 
 from . import backend as _backend
 from . import flat
-from .arrays import ALIGNMENT, Quiet, memory_of, overlap, owner_of
+from .arrays import Quiet, aligned_empty, memory_of, overlap, owner_of
 from .aval import Aval
 from .blas import with_one_thread
 from .errors import CompileError
@@ -73,7 +73,7 @@ class Plan:
         program = self._program(self.graph, self.parts)
         scratch = program.scratch
         self.placement = Placement(program, self.backend.memory, self.rewrites)
-        self._arena = _aligned_bytes(self.backend.xp, self.arena_bytes)
+        self._arena = _bytes(self.backend.xp, self.arena_bytes)
         values: dict[int, tuple[Any, ...]] = {}
         self._copied: list[tuple[Any, Any]] = []  # buffers of cells that live in another memory
         steps: list[tuple[Node, list[Callable[[], Any]]]] = []  # what runs, and its calls
@@ -295,7 +295,6 @@ def _runs(node: Node) -> bool:
     return bool(node.inputs) and node.op != "output" and node.at.op.view is None
 
 
-def _aligned_bytes(xp: Any, size: int) -> Any:
-    memory = xp.empty((size + ALIGNMENT,), np.uint8)
-    start = -memory.__array_interface__["data"][0] % ALIGNMENT if isinstance(memory, np.ndarray) else 0
-    return memory[start:]
+def _bytes(xp: Any, size: int) -> Any:
+    dtype = np.dtype(np.uint8)
+    return aligned_empty((size,), dtype) if xp is np else xp.empty((size,), dtype)

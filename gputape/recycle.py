@@ -1,8 +1,8 @@
 """Large NumPy arrays whose memory is used again.
 
 The C library maps fresh memory for every large array and gives it back when the array dies, so that each op pays for
-paging it in: in a training step as much as for a fifth of its arithmetic. Here an array that nobody but this module
-refers to any more is handed out again for the next result of its shape.
+paging it in: in a training step as much as for a fifth of its arithmetic. Here memory that nobody but this module
+refers to any more is handed out again for the next result of its size.
 """
 
 from __future__ import annotations

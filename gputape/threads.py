@@ -32,10 +32,10 @@ def set_num_threads(n: int) -> None:
     """How many threads compiled steps on the CPU may use from now on; as torch.set_num_threads.
 
     Without it they use as many as NumPy's BLAS has when a step is recorded, fewer where the ops are so short that they
-    would wait for Python's lock. With more than one, large steps are split
-    along the batch: each thread takes a part, BLAS keeps to one thread in the meantime, and gradients of parameters are
-    sums of the parts' gradients, in a fixed order. Results depend on the number (as rounding does on the order of
-    sums), and on nothing else. `gt.compile(rewrite=False)` and eager ops are not split.
+    would wait for Python's lock. With more than one, large steps are split along the batch: each thread takes a part,
+    BLAS keeps to one thread in the meantime, and gradients of parameters are sums of the parts' gradients, in a fixed
+    order. Results depend on the number (as rounding does on the order of sums), and on nothing else.
+    `gt.compile(rewrite=False)` and eager ops are not split.
 
     Args:
         n: 1 or more. A plan that is recorded already keeps its number.

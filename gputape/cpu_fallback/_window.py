@@ -48,7 +48,6 @@ class Windows:
         ]
         self.apart = [s > d * (k - 1) for _, _, k, s, _, d in options]
         self.tiled = [(size, k, p, d) == (o * s, s, 0, 1) for size, o, k, s, p, d in options]
-
         self.level = [
             s == 1 and size == o and max(map(abs, shifts)) <= size
             for (size, o, _, s, _, _), shifts in zip(options, self.shifts, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 from ..aval import Aval
 from ..backend import scratch as _scratch
 from ..blas import UNPACKED as _UNPACKED
-from ..blas import cached as _cached
+from ..blas import at_a_time as _at_a_time
 from ..blas import leaves_small_unpacked as _leaves_small_unpacked
 from ._window import Windows as _Windows
 from ._window import fold as _fold
@@ -99,7 +99,7 @@ class _Plan:
 
 
 def _plan(*sizes: Any, many: int = _MANY, **attrs: Any) -> _Plan:
-    return _planned(*sizes, **attrs, many=many, block=_cached(_BLOCK))
+    return _planned(*sizes, **attrs, many=many, block=_at_a_time(_BLOCK))
 
 
 @lru_cache(maxsize=1024)

@@ -14,7 +14,7 @@ from typing import Any
 from ..aval import Aval
 from ..aval import window as _window
 from ..backend import scratch as _scratch
-from ..blas import cached as _cached
+from ..blas import at_a_time as _at_a_time
 from ..flat import constant as _constant
 from ._window import taps_of as _taps_of
 
@@ -85,7 +85,7 @@ def _code_dtype(offsets: list[int]) -> str:
 
 def _images(x: Any) -> int:
     """Images at a time of an array or aval."""
-    return max(1, min(x.shape[0], _cached(_BLOCK) // max(math.prod(x.shape[1:]), 1)))
+    return max(1, min(x.shape[0], _at_a_time(_BLOCK) // max(math.prod(x.shape[1:]), 1)))
 
 
 def _forward_scratch(

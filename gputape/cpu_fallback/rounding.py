@@ -20,10 +20,15 @@ def frac(xp: Any, y: Any, input: Any) -> None:
     xp.subtract(input, y, out=y)
 
 
-@_as_one
 def _check_divisor(xp: Any, op: str, y: Any, other: Any) -> None:
     """Raise `DivisionError` where integers are divided by 0."""
-    if y.dtype.kind in "iu" and y.size and not other.all():
+    if y.dtype.kind in "iu" and y.size:
+        _check_nonzero(xp, op, other)
+
+
+@_as_one
+def _check_nonzero(xp: Any, op: str, other: Any) -> None:
+    if not other.all():
         raise DivisionError(f"{op}: integers are divided by 0. Replace the zeros of other, or cast to a float dtype.")
 
 
