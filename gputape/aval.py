@@ -69,6 +69,11 @@ _interned: WeakValueDictionary[tuple[tuple[int, ...], str], Aval] = WeakValueDic
 # --- dtypes -----------------------------------------------------------------------------------------------------------
 
 
+def dtype_name(dtype: Any) -> Any:
+    """The name of a dtype given by name, as NumPy's dtype or scalar class, or as Python's; anything else as it is."""
+    return dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+
+
 def category(dtype: str) -> int:
     """0 for bool, 1 for integers, 2 for floats."""
     return 2 if dtype in FLOATS else 1 if dtype in INTS else 0

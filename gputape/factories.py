@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .arrays import NP_DTYPE
-from .aval import INTS
+from .aval import INTS, dtype_name
 from .dispatch import interpreter
 from .errors import ArgumentError, DTypeError
 
 
 def _dtype(op: str, dtype: Any) -> str:
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+    name = dtype_name(dtype)
     if name not in NP_DTYPE:
         raise DTypeError(f"{op}: dtype {dtype!r} is not supported. Use one of {', '.join(NP_DTYPE)}.")
     return name

@@ -256,3 +256,43 @@ def test_init_functions():
         nn.init.kaiming_uniform_(w, mode="fan")
     with pytest.raises(gt.ArgumentError, match="no gain"):
         nn.init.kaiming_uniform_(w, nonlinearity="swish")
+
+
+def test_a_model_in_float64_has_exact_gradients():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+    assert model.double() is model
+    assert {str(c.dtype) for c in [*model.parameters(), model[1].running_var]} == {"float64"}
+    assert model[1].num_batches_tracked.dtype == np.int64  # counts stay counts
+    gt.check_grads(model.eval(), (np.linspace(-1, 1, 6).reshape(2, 3),))
+    assert model.float()[0].weight.dtype == np.float32
+
+
+@pytest.mark.parametrize("move", [
+    lambda m: m.to("bfloat16"),
+    lambda m: m.to(np.float16),
+    lambda m: m.to("cpu", "float64"),
+    lambda m: m.to(dtype=np.dtype("float64")),
+])  # fmt: skip
+def test_a_compiled_model_follows_to_another_dtype(move):
+    layer = nn.Linear(3, 2)
+    run = gt.compile(layer.__call__)
+    x, kept = np.ones((1, 3), np.float32), layer.weight.numpy()
+    run(x)
+    move(layer)
+    assert run(gt.cast(x, str(layer.weight.dtype))).dtype == layer.weight.dtype != np.float32
+    np.testing.assert_allclose(layer.weight.numpy().astype(np.float32), kept, rtol=2**-8)
+
+
+def test_what_a_model_cannot_become_is_refused():
+    layer = nn.Linear(3, 2)
+    for dtype in ("int64", "float99", np.bool_):
+        with pytest.raises(gt.DTypeError, match="to: parameters cannot be .*float16, bfloat16, float32, float64"):
+            layer.to(dtype=dtype)
+    with pytest.raises(gt.BackendError, match="'float99' is not a device"):
+        layer.to("float99")
+
+    def step(x):
+        return layer.double()(x)
+
+    with pytest.raises(gt.CompileError, match=r"Linear: to\(\) changes parameters while step is recorded, at .*:\d+"):
+        gt.compile(step)(np.ones((1, 3)))

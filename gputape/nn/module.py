@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import NP_DTYPE, as_array, asnumpy
+from ..arrays import NP_DTYPE, as_array, asnumpy, memory_of
+from ..aval import DTYPES, FLOATS, dtype_name
 from ..backend import backend
 from ..backend import device as _device
 from ..errors import ArgumentError, CheckpointError, CompileError, DTypeError, UnsupportedError
@@ -218,14 +219,32 @@ class Module:
             p.requires_grad = bool(requires_grad)
         return self
 
-    def to(self, device: Any) -> Module:
-        """Move all parameters and buffers to a device: "cuda", "cuda:1", "cpu", or a `gt.device`.
+    def to(self, device: Any = None, dtype: Any = None) -> Module:
+        """Move all parameters and buffers to a device, and cast the floating-point ones to a dtype. As
+        torch.nn.Module.to.
+
+        Args:
+            device: "cuda", "cuda:1", "cpu", or a `gt.device`; a dtype is understood here too. None: they stay.
+            dtype: "float32", "float64", "float16" or "bfloat16", or NumPy's. None: as they are.
 
         Raises:
             ArgumentError: an optimizer holds a parameter already. Move the model before it is made.
+            DTypeError: a dtype that is not floating point.
+            CompileError: a compiled function is recorded, whose replay would not repeat this.
         """
-        memory = (device.backend if isinstance(device, _device) else backend(device)).memory
+        if dtype is None and dtype_name(device) in DTYPES:
+            device, dtype = None, device
+        floats = dtype_name(dtype)
+        if dtype is not None and floats not in FLOATS:
+            raise DTypeError(f"to: parameters cannot be {dtype!r}. Use one of {', '.join(FLOATS)}.")
+        place = None if device is None else (device.backend if isinstance(device, _device) else backend(device)).memory
         cells = [*self.parameters(), *self.buffers()]
+        rec = ACTIVE.get()
+        if rec is not None and rec.tracing:
+            raise CompileError(
+                f"{type(self).__name__}: to() changes parameters while {rec.name} is recorded, at {source_line()}; a "
+                "replay would not repeat that. Call it before the compiled function."
+            )
         for cell in cells:
             if cell.pinned:
                 raise ArgumentError(
@@ -233,9 +252,18 @@ class Module:
                     "Move the model first."
                 )
         for cell in cells:
-            cell.array = memory.array(asnumpy(cell), copy=True)
+            memory = place or memory_of(cell.array)
+            cell.array = memory.array(asnumpy(cell), floats if cell.aval.is_float else None, copy=True)
             cell.version += 1
         return self
+
+    def float(self) -> Module:
+        """Cast all floating-point parameters and buffers to float32."""
+        return self.to(dtype="float32")
+
+    def double(self) -> Module:
+        """Cast all floating-point parameters and buffers to float64, for example to check gradients."""
+        return self.to(dtype="float64")
 
     def apply(self, fn: Callable[[Module], Any]) -> Module:
         """Call `fn` on every module, children first."""

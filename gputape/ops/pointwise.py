@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import DTYPES, Aval, broadcast_shapes, need_float
+from ..aval import DTYPES, Aval, broadcast_shapes, dtype_name, need_float
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
@@ -327,7 +327,7 @@ register(
 
 def _cast_canon(input: Aval, *, dtype: Any) -> dict[str, Any]:
     """NumPy's dtypes and scalar types count by their names."""
-    return {"dtype": dtype if isinstance(dtype, str) else getattr(dtype, "name", getattr(dtype, "__name__", dtype))}
+    return {"dtype": dtype_name(dtype)}
 
 
 def _cast_rule(input: Aval, *, dtype: str) -> Aval:
