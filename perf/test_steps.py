@@ -130,8 +130,8 @@ def test_ratios_in_one_interleaved_run(capsys, threads):
         "recorded or compiled for it, libraries imported and nothing cached on disk. `OPENBLAS_CORETYPE` and",
         "`OPENBLAS_L2_SIZE`, which slow NumPy's BLAS, are not set; the timings refuse to run where they are.",
         "",
-        "What recording and planning cost, in ms: the first call of a compiled step whose model has taken an eager step,",
-        "less an eager step. The system's part of it goes into pages for the arena, which is written for the first time.",
+        "Recording and planning cost, in ms: the first call of a compiled step, less an eager step, of a model that",
+        "has taken one before. The system's part goes into pages for the arena, which is written for the first time.",
         "",
         *table(["model", "first compiled call", "eager step", "difference", "in the system", "bar"], plans),
     ]
