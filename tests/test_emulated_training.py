@@ -17,14 +17,14 @@ from gputape.random import generator
 from gputape.train.models import recipe
 
 
-def trained(device, model_name, steps, compiled):
+def trained(device, model_name, steps, compiled, **options):
     """Losses, parameters and random state after a few steps of AdamW on one fixed batch."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(size=(4, 1, 8, 8)).astype(np.float32), rng.integers(0, 10, 4)
     with gt.device(device):
         gt.manual_seed(0)
         model = recipe(model_name).build()
-        opt = optim.AdamW(model.parameters(), lr=1e-3)
+        opt = optim.AdamW(model.parameters(), lr=1e-3, **options)
 
         def step(x, y):
             with gt.record() as tape:
@@ -48,3 +48,10 @@ def test_training_through_the_kernels_matches_the_cpu(model_name, compiled):
     for found, w in zip(weights, exact, strict=True):
         # Adam divides by √v: where a gradient is nearly 0, its rounding moves a weight by up to lr per step.
         np.testing.assert_allclose(found, w, rtol=1e-4, atol=3e-5)
+
+
+def test_the_kernels_climb_as_the_cpu_does():
+    losses, _, _ = trained("emulated", "digits-mlp", 2, True, maximize=True)
+    expected, _, _ = trained("cpu", "digits-mlp", 2, False, maximize=True)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert losses[-1] > losses[0]

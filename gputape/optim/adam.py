@@ -13,7 +13,7 @@ from .optimizer import Optimizer, ParamGroup, check_betas, check_number, write
 
 class Adam(Optimizer):
     """Adam (Kingma & Ba, 2015). Its weight decay is added to the gradient. With amsgrad it divides by the largest mean
-    square so far (Reddi et al., 2018)."""
+    square so far (Reddi et al., 2018). With maximize it climbs instead, by the negated gradient."""
 
     decoupled = False
 
@@ -25,9 +25,11 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, options)
+        super().__init__(params, {**options, "maximize": maximize})
 
     def _checked(self, options: dict[str, Any]) -> dict[str, Any]:
         for key in ("lr", "eps", "weight_decay"):
@@ -68,5 +70,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

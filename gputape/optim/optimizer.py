@@ -260,16 +260,16 @@ class Optimizer:
         self, group: ParamGroup, params: list[Cell], grads: Mapping[Any, Any]
     ) -> Iterator[tuple[Cell, Any, dict[str, Cell]]]:
         """(parameter, gradient, state) of what one op updates each: whole arenas where all their parameters are due,
-        else single parameters."""
-        single = dict.fromkeys(params)
+        else single parameters. To maximize, the gradients are negated here, before any decay is added to them."""
+        single, F = dict.fromkeys(params), updates()
         for arena in group.arenas:
             if all(p in single for p in arena.params) and arena.holds:
-                packed = updates().run(get("pack"), tuple([grads[p] for p in arena.params]), ())
-                yield arena.param, packed, arena.state
+                packed = F.run(get("pack"), tuple([grads[p] for p in arena.params]), ())
+                yield arena.param, F.neg(packed) if group.get("maximize") else packed, arena.state
                 for p in arena.params:
                     del single[p]
         for p in single:
-            yield p, grads[p], self.state[p]
+            yield p, F.neg(grads[p]) if group.get("maximize") else grads[p], self.state[p]
 
     # --- state
 

@@ -13,7 +13,8 @@ from .optimizer import Optimizer, ParamGroup, check_number, write
 
 
 class SGD(Optimizer):
-    """param -= lr · d, with momentum, dampening, Nesterov's momentum and weight decay as in PyTorch."""
+    """param -= lr · d, with momentum, dampening, Nesterov's momentum and weight decay as in PyTorch. With maximize d is
+    made of the negated gradient."""
 
     def __init__(
         self,
@@ -23,6 +24,8 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -32,6 +35,7 @@ class SGD(Optimizer):
                 "dampening": dampening,
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
+                "maximize": maximize,
             },
         )
 
