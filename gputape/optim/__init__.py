@@ -1,5 +1,6 @@
 """Optimizers: `opt.step(grads)` with the gradients that `tape.backward` returned."""
 
+from . import lr_scheduler
 from .adam import Adam, AdamW
 from .clip import clip_grad_norm_, clip_grad_value_
 from .grad_scaler import GradScaler
@@ -14,4 +15,5 @@ __all__ = [
     "Optimizer",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "lr_scheduler",
 ]

@@ -16,6 +16,8 @@ from ..registry import get
 from ..variable import ACTIVE, Cell, Var, check_place, unwrap
 from .arena import Arena, arenas
 
+RATES = ("lr", "initial_lr")  # options that recorded steps do not depend on; the second is what schedulers start from
+
 
 def check_number(name: str, option: str, value: Any, low: float = 0.0, below: float = math.inf) -> float:
     """`value` as a float; `ArgumentError` unless it is finite and in [low, below)."""
@@ -40,7 +42,8 @@ def check_betas(name: str, betas: Any) -> tuple[float, float]:
 
 
 class ParamGroup(dict):
-    """Parameters with their options, as in PyTorch; setting "lr" writes the group's device scalar.
+    """Parameters with their options, as in PyTorch; setting "lr" writes the group's device scalar. A scheduler adds
+    "initial_lr".
 
     Attributes:
         rate: the learning rate, a cell that recorded steps read.
@@ -69,7 +72,7 @@ class ParamGroup(dict):
     def update(self, *args: Any, **options: Any) -> None:
         """Set options, all or none. (dict's own would pass the checks by.)"""
         given = dict(*args, **options)
-        if unknown := set(given) - set(self):
+        if unknown := set(given) - set(self) - set(RATES):
             raise ArgumentError(
                 f"{self.optimizer._name}: unknown option {sorted(unknown)} in a group. It has {', '.join(self)}."
             )
@@ -81,7 +84,8 @@ class ParamGroup(dict):
     def checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options with those given, each within its range; `ArgumentError` for one that needs state beyond what is
         kept since the group was added."""
-        options = self.optimizer._checked({**self, **given})
+        rates = {key: check_number(self.optimizer._name, key, given[key]) for key in RATES if key in given}
+        options = self.optimizer._checked({**self, **given, **rates})
         kept = self.optimizer.state.get(self["params"][0]) if self["params"] else None
         lacking = [] if kept is None else [key for key in self.optimizer._state_keys(options) if key not in kept]
         if lacking:
@@ -141,7 +145,7 @@ class Optimizer:
         """Add parameters, with options that differ from the defaults: `{"params": [...], "lr": 1e-4}`."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise ArgumentError(f'{self._name}: {group!r:.60} is not a parameter group. Pass a dict with "params".')
-        unknown = set(group) - {"params"} - set(self.defaults)
+        unknown = set(group) - {"params", *RATES} - set(self.defaults)
         if unknown:
             raise ArgumentError(
                 f"{self._name}: unknown option {sorted(unknown)} in a group. It takes {', '.join(self.defaults)}."
@@ -210,10 +214,10 @@ class Optimizer:
                 self._update(group, clock, params, grads, _or_fault(skip, group.memory.fault))
 
     def _mode(self) -> list[Any]:
-        """What decides which ops `step` runs: the options but the learning rate, and which step count is whose."""
+        """What decides which ops `step` runs: the options but the learning rates, and which step count is whose."""
         out: list[Any] = []
         for group in self.param_groups:
-            out += [v for k, v in group.items() if k not in ("params", "lr")]
+            out += [v for k, v in group.items() if k not in ("params", *RATES)]
             for clock, members in group.clocks:
                 out += [clock, *members]
         return out
@@ -321,7 +325,7 @@ class Optimizer:
             state[i] = saved
         try:
             options = [
-                own.checked({k: v for k, v in saved.items() if k in self.defaults})
+                own.checked({k: v for k, v in saved.items() if k in self.defaults or k in RATES})
                 for own, saved in zip(self.param_groups, groups, strict=True)
             ]
         except ArgumentError as e:
