@@ -48,8 +48,8 @@ class Composed(Optimizer):
             if (dtype := p.aval.dtype) not in known:
                 wide = "float64" if dtype == "float64" else "float32"
                 lr = F.cast(group.rate, wide)
-                scalars = self._scalars(F, group, lr, F.cast(count, wide))
-                known[dtype] = [F.cast(x, dtype) for x in (F.scale(lr, decay), *scalars)]
+                scalars = F.scale(lr, decay), *self._scalars(F, group, lr, F.cast(count, wide))
+                known[dtype] = scalars if dtype == wide else [F.cast(x, dtype) for x in scalars]
             shrink, *own = known[dtype]
             if decay and not self.decoupled:
                 grad = F.add(grad, F.scale(p, decay))
