@@ -304,10 +304,12 @@ register(
 
 
 def _logaddexp2(F: Any, input: Any, other: Any) -> Any:
-    """max + log2(1 + 2**-|gap|)."""
-    gap = F.where(F.eq(input, other), F.const(0, F.aval(input).dtype), F.sub(input, other))
-    more = F.log1p(F.exp2(F.neg(F.abs(gap))))
-    return F.add(F.maximum(input, other), F.scale(more, 1 / math.log(2)))
+    """high + log2(1 + 2**(low - high)); with maximum and abs second derivatives would be 0 where both are equal."""
+    swapped = F.lt(input, other)
+    high, low = F.where(swapped, other, input), F.where(swapped, input, other)
+    alike = F.logical_and(F.eq(high, low), F.isinf(high))
+    gap = F.where(alike, F.const(0, F.aval(input).dtype), F.sub(low, high))
+    return F.add(high, F.scale(F.log1p(F.exp2(gap)), 1 / math.log(2)))
 
 
 binary(
@@ -319,6 +321,7 @@ binary(
     perf=(),
     samples=(
         *BINARY_SAMPLES,
+        Sample(t(3, fill=(0.5, 0.0, -2.0)), t(3, fill=(0.5, 0.0, -2.0)), why_="equal"),
         Sample(t(2, fill=(INF, 900.0)), t(2, fill=(1.0, 901.0)), grad_=False),
         Sample(t(fill=-INF), t(fill=-INF), grad_=False, torch_=False, why_="PyTorch's gradient there is NaN"),
     ),
