@@ -106,7 +106,7 @@ class Plan:
         self._effects_out = [
             (cell, values[i][0], home[i][0] in self.cells)
             for cell, i in self.effects.items()
-            if home[i] not in self.placement.in_cell
+            if self.placement.in_cell.get(home[i]) is not cell
         ]
         self._results_out = [None if i is None else values[i][0] for i in self.results]
 

@@ -129,6 +129,21 @@ def test_cells_can_be_swapped():
     assert (a.item(), b.item()) == (1.0, 2.0)
 
 
+def test_one_value_may_be_assigned_to_several_cells():
+    a, b, c = Cell([1.0, 2.0]), Cell([0.0, 0.0]), Cell([[0.0], [0.0]])
+
+    @gt.compile
+    def step():
+        y = a * 2.0
+        a.assign(y)  # computed there, in the memory of `a`
+        b.assign(y)
+        c.assign(y.reshape(2, 1))
+
+    step()
+    step()
+    assert a.tolist() == b.tolist() == [4.0, 8.0] and c.tolist() == [[4.0], [8.0]]
+
+
 def test_a_cell_read_after_its_write_shows_the_new_value():
     a = Cell([1.0])
 
