@@ -169,8 +169,9 @@ class Recording(Functions):
         raise AssertionError("only a trace depends on modes")
 
     def unmerged(self, var: Var) -> Var:
-        """The value for a second computation; a trace sees to it that this is not merged with the first."""
-        return var
+        """The value for a second computation, which a trace does not merge with the first: a node of its own, so that
+        gradients are added up in the same order everywhere."""
+        return self.alias(var)
 
     def window(self) -> contextlib.AbstractContextManager[None]:
         raise AssertionError("only a trace opens windows")

@@ -142,7 +142,7 @@ class Trace(Recording):
         return self._cell(generator().cell), offset
 
     def unmerged(self, var: Var) -> Var:
-        made = self.alias(var)
+        made = super().unmerged(var)
         self.fresh.add(made.id)
         return made
 

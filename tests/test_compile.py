@@ -161,6 +161,14 @@ def test_gradients_of_gradients_compile():
     assert gt.compile(f)(x).tobytes() == f(x).tobytes()
 
 
+def test_gradients_of_gradients_through_checkpoints_compile():
+    block = lambda a, b: gt.exp(gt.sin(a)) * gt.sigmoid(b)  # noqa: E731
+    inner = lambda y: gt.sum(gt.checkpoint(block, y, y) ** 2)  # noqa: E731
+    f = gt.grad(lambda x: gt.sum(gt.grad(inner)(x) ** 2))
+    x = np.linspace(-2, 2, 99, dtype="f")
+    assert gt.compile(f, rewrite=False)(x).tobytes() == f(x).tobytes()
+
+
 def refused(f, match, *args):
     compiled = gt.compile(f)
     with pytest.raises(gt.CompileError, match=match):
