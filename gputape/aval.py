@@ -17,6 +17,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTS = ("uint8", "int8", "int16", "int32", "int64")
 DTYPES = ("bool", *INTS, *FLOATS)
 ITEMSIZE = dict(zip(DTYPES, (1, 1, 1, 2, 4, 8, 2, 2, 4, 8), strict=True))
+_LARGEST = {"float16": 65519.99, "bfloat16": 3.3961775e38, "float32": 3.4028235677973366e38, "float64": math.inf}
 
 
 class Aval:
@@ -102,6 +103,17 @@ def promote(*avals: Aval) -> str:
     for a in with_axes[1:]:
         dtype = _promote_pair(dtype, a.dtype)
     return dtype
+
+
+def fits(value: float, dtype: str) -> bool:
+    """Whether the number can be held: any float that does not overflow, any integer in range (fractions are cut)."""
+    if category(dtype) == 2:
+        return not math.isfinite(value) or abs(value) < _LARGEST[dtype]
+    if category(dtype) == 0:
+        return True
+    bits = 8 * ITEMSIZE[dtype]
+    low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    return math.isfinite(value) and low <= int(value) < high
 
 
 def need_float(op: str, **avals: Aval | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import NP_DTYPE
-from .aval import INTS, dtype_name
+from .aval import INTS, dtype_name, fits
 from .dispatch import interpreter
 from .errors import ArgumentError, DTypeError
 
@@ -64,7 +64,10 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
         raise ArgumentError(f"full: fill_value={fill_value!r:.40} must be a number.")
     shape = _shape("full", (size,) if isinstance(size, int) else tuple(size))
     found = "bool" if isinstance(fill_value, bool) else "int64" if isinstance(fill_value, int) else "float32"
-    return _made("full", np.full(shape, fill_value), dtype or found)
+    name = _dtype("full", dtype or found)
+    if not fits(fill_value, name):
+        raise ArgumentError(f"full: fill_value={fill_value} does not fit {name}. Use another dtype.")
+    return _made("full", np.full(shape, fill_value), name)
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Any:

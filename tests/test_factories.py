@@ -58,6 +58,8 @@ def test_in_a_compiled_function():
         (lambda: gt.ones(1.5), gt.ArgumentError, "ones: .* is not a shape"),
         (lambda: gt.zeros(2, dtype="complex64"), gt.DTypeError, "zeros: dtype 'complex64'"),
         (lambda: gt.full(2, "1"), gt.ArgumentError, "full: fill_value='1'"),
+        (lambda: gt.full(2, 300, dtype="uint8"), gt.ArgumentError, "full: fill_value=300 does not fit uint8"),
+        (lambda: gt.full(2, np.nan, dtype="int64"), gt.ArgumentError, "full: fill_value=nan does not fit int64"),
         (lambda: gt.arange(3, 0), gt.ArgumentError, "arange: step=1 does not lead from 3 to 0"),
         (lambda: gt.arange(1, 0.5), gt.ArgumentError, "arange: step=1 does not lead from 1 to 0.5"),
         (lambda: gt.arange(3, step=0), gt.ArgumentError, "arange: step=0"),

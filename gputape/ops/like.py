@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..aval import DTYPES, Aval, category
+from ..aval import DTYPES, Aval, category, fits
 from ..errors import ArgumentError, DTypeError
 from ..registry import register
 from ..samples import Bad, Sample, t
@@ -28,8 +28,11 @@ def _like_rule(name: str) -> Callable[..., Aval]:
 def _full_canon(input: Aval, *, fill_value: Any, dtype: Any = None) -> dict[str, Any]:
     if not isinstance(fill_value, bool | int | float):
         raise ArgumentError(f"full_like: fill_value={fill_value!r:.40} must be a number. Use expand for an array.")
-    if category(dtype if dtype in DTYPES else input.dtype) < 2:
-        fill_value = int(fill_value)
+    name = dtype if dtype in DTYPES else input.dtype
+    if not fits(fill_value, name):
+        raise ArgumentError(f"full_like: fill_value={fill_value} does not fit {name}. Use another dtype.")
+    if category(name) < 2:
+        fill_value = bool(fill_value) if name == "bool" else int(fill_value)
     return {"fill_value": fill_value, "dtype": dtype}
 
 
@@ -59,10 +62,13 @@ register(
     samples=(
         *(Sample(x, fill_value=2.5, grad_=False) for x in _LIKE),
         Sample(t(2), fill_value=True, dtype="bool", grad_=False),
+        Sample(t(2, dtype="bool", fill="zeros"), fill_value=0.5, why_="what is not 0 is true"),
     ),
     errors=(
         Bad(DTypeError, "complex64", t(3), fill_value=1, dtype="complex64"),
         Bad(ArgumentError, "must be a number", t(3), fill_value="1"),
+        Bad(ArgumentError, "256 does not fit uint8", t(3, dtype="uint8", fill="ones"), fill_value=256),
+        Bad(ArgumentError, "nan does not fit int64", t(3), fill_value=float("nan"), dtype="int64"),
     ),
     torch="torch.full_like",
 )

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from ..aval import ITEMSIZE, Aval, broadcast_shapes, category
+from ..aval import Aval, broadcast_shapes, category, fits
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .pointwise import unbroadcast
-
-_LARGEST = {"float16": 65519.99, "bfloat16": 3.3961775e38, "float32": 3.4028235677973366e38, "float64": math.inf}
-
-
-def fits(value: float, dtype: str) -> bool:
-    """Whether the number can be held: any float that does not overflow, any integer in range (fractions are cut)."""
-    if category(dtype) == 2:
-        return not math.isfinite(value) or abs(value) < _LARGEST[dtype]
-    if category(dtype) == 0:
-        return True
-    bits = 8 * ITEMSIZE[dtype]
-    low, high = (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-    return math.isfinite(value) and low <= int(value) < high
 
 
 def _masked_fill_rule(input: Aval, mask: Aval, *, value: float) -> Aval:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from operator import index as to_int
 from typing import Any
 
-from ..aval import Aval
+from ..aval import Aval, fits
 from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..registry import register
 from ..samples import Bad, Perf, Sample, t
@@ -36,6 +37,12 @@ def _padded(op: str, input: Aval, pad: Pairs) -> Aval:
     return input.with_shape(shape)
 
 
+def _constant_rule(input: Aval, *, pad: Pairs, value: Any) -> Aval:
+    if not isinstance(value, Real) or not fits(float(value), input.dtype):
+        raise ArgumentError(f"pad: value={value!r:.40} is no number that {input.dtype} holds. Cast the input.")
+    return _padded("constant_pad_nd", input, pad)
+
+
 register(
     name="constant_pad_nd",
     doc="`value` before and after the elements of an axis: pad holds (left, right) of the last axis, then of the one "
@@ -43,7 +50,7 @@ register(
     signature="input, pad, value=0",
     inputs=("input",),
     canon=lambda input, *, pad, value=0: {"pad": _pairs("constant_pad_nd", pad, input.ndim), "value": value},
-    rule=lambda input, *, pad, value: _padded("constant_pad_nd", input, pad),
+    rule=_constant_rule,
     vjp=lambda F, at, dy: F.constant_pad_nd(dy, tuple(-n for n in at.attrs["pad"])),
     samples=(
         Sample(t(5, 3), pad=(1, 2)),
@@ -62,6 +69,9 @@ register(
         Bad(ShapeError, "takes more", t(5), pad=(-3, -3)),
         Bad(ShapeError, "takes more", t(5), pad=(-6, 2)),
         Bad(ArgumentError, "tuple of integers", t(5), pad=(0.5, 1)),
+        Bad(ArgumentError, "-1 is no number that uint8 holds", t(5, dtype="uint8"), pad=(1, 1), value=-1),
+        Bad(ArgumentError, "inf is no number", t(5, dtype="int64", fill="ones"), pad=(1, 1), value=float("inf")),
+        Bad(ArgumentError, "None is no number", t(5), pad=(1, 1), value=None),
     ),
     perf=(Perf(t(64, 16, 14, 14), pad=(1, 1, 1, 1), name_="cnn border"),),
     torch="torch.constant_pad_nd",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..aval import Aval, broadcast_shapes, category
+from ..aval import Aval, broadcast_shapes, category, fits
 from ..errors import ArgumentError, DTypeError, IndexRangeError, ShapeError
 from ..registry import At, register
 from ..samples import Bad, Perf, Sample, t
 from .gather import fits_but, gathered_like
 from .index import dim_canon, ids, need_index, these
-from .mask import fits
 from .pointwise import INF, NAN
 
 # --- scatter ----------------------------------------------------------------------------------------------------------
