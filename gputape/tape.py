@@ -115,6 +115,11 @@ class Tape:
         """The value of node `i`, read-only."""
         node = self._node("value", i)
         check_cell("value", node)
+        if node.values[0] is None:
+            raise TapeError(
+                f"value: the first output of node {i}, {node.op}, is a gradient that nobody needs, so that it was not "
+                "computed. Read the nodes of its other outputs."
+            )
         return read_only(node.values[0])
 
     def node(self, i: int) -> Node:
@@ -280,8 +285,8 @@ class Append(Functions):
             return (made,)
         return (made, *(self.output(made, k) for k in range(1, op.returns)))
 
-    def extend(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...]) -> NodeId:
-        """Run an op and append its node."""
+    def extend(self, op: Op, inputs: tuple[Any, ...], values: tuple[Any, ...], depth: int = 5) -> NodeId:
+        """Run an op and append its node. `depth` is that of `source_of_caller`."""
         nodes, n = self.store.nodes, self.n
         avals: list[Any] = []
         arrays: list[Any] = []
@@ -300,15 +305,15 @@ class Append(Functions):
                     grad = True
         at = op.at(tuple(avals), values)
         if at.casts is not None:
-            return self.extend(op, self.cast_inputs(at, inputs), values)
+            return self.extend(op, self.cast_inputs(at, inputs), values, depth)
         if op.view is not None and needs_copy(at, arrays[0]):
-            return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values)
+            return self.extend(op, (self.copy(inputs[0]), *inputs[1:]), values, depth)
         call = self.backend.calls.get(at) or self.backend.call(at)
         try:
             results = call(arrays)
         except AnomalyError as e:
             raise e.at_node(n, inputs, nodes) from None
-        return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(5), next_uid()))
+        return self.push(Node(at, inputs, results, grad and at.differentiable, source_of_caller(depth), next_uid()))
 
     def output(self, i: int, k: int) -> int | None:
         """A node for output `k` of node `i`; None for an output that nobody needs."""

@@ -131,10 +131,10 @@ def replay(tape: Tape, values: Mapping[int, Any]) -> Tape:
         if node.op == "output":
             F.output(inputs[0], node.attrs["index"])
         else:
-            F.extend(node.at.op, inputs, node.at.values)
+            F.extend(node.at.op, inputs, node.at.values, depth=3)
         out = F.tape
     for new, old in zip(out, tape, strict=True):
-        new.uid = old.uid  # the same program: its ids name the same nodes
+        new.uid, new.source = old.uid, old.source  # the same program: its ids name the same nodes
     return out
 
 

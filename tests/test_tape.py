@@ -91,6 +91,18 @@ def test_values_cannot_be_changed_through_the_tape():
     np.testing.assert_array_equal(tape.value(y), [2, 2, 2])
 
 
+def test_a_gradient_that_nobody_needs_has_no_value():
+    tape, x = Tape().leaf(np.ones((2, 2), "f"), requires_grad=False)
+    tape, w = tape.leaf(np.ones((2, 2), "f"))
+    tape, y = tape.op("linear", x, w)
+    tape, s = tape.sum(y)
+    tape, grads = tape.backward_nodes(s)
+    backward = next(i for i, node in enumerate(tape) if node.op == "linear_bwd")
+    with pytest.raises(gt.TapeError, match=f"value: the first output of node {backward}, linear_bwd, is a gradient"):
+        tape.value(backward)
+    assert tape.value(grads[w]).tolist() == [[2.0, 2.0]] * 2
+
+
 def test_requires_grad_propagates_and_constants_get_none():
     tape, x = Tape().leaf([1.0, 2.0])
     tape, c = tape.leaf([3.0, 4.0], requires_grad=False)

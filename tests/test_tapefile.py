@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -38,13 +41,19 @@ def test_replayed_on_other_leaves_it_computes_anew(made):
     tape, x, s = made
     other = np.flip(tape.value(x)) * 2
     again = tape.replay({x: other})
-    assert str(again) == str(tape)
+    assert str(again) == str(tape) and [n.line for n in again] == [n.line for n in tape]
     np.testing.assert_allclose(again.value(s), (other.max(1) * [1, 2, 3]).sum(), rtol=1e-6)
     assert tape.value(s) != again.value(s)
     with pytest.raises(gt.TapeError, match="not a leaf"):
         tape.replay({s: 1.0})
     with pytest.raises(gt.ShapeError, match="replay: leaf 0"):
         tape.replay({x: [1.0]})
+
+
+def test_a_script_may_replay_at_its_top_level():
+    script = "from gputape import Tape; t, x = Tape().leaf(4.0); t, y = t.sqrt(x); print(t.replay({x: 9.0}).value(y))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "3.0\n", done.stderr
 
 
 def test_drawn_it_shows_every_node_and_edge(made):
