@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -80,10 +81,12 @@ class Memory(Protocol):
         kind: the class of its arrays.
         fault: an array of shape () that is not 0 once a kernel met an index out of range; None where that raises at
             once.
+        device: a context in which what is asked of an array itself (a copy, a write) is done where the array is.
     """
 
     kind: type
     fault: Any
+    device: AbstractContextManager[Any]
 
     def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> Any:
         """`value` (an array of any kind, or numbers) as an array in this memory; itself if it is one, unless `copy`
@@ -117,6 +120,7 @@ class Host:
 
     kind: type = np.ndarray
     fault = None
+    device: AbstractContextManager[Any] = nullcontext()
 
     def array(self, value: Any, dtype: str | None = None, copy: bool = False) -> np.ndarray:
         array = as_array(value, dtype)

@@ -140,7 +140,7 @@ def own_arrays(grads: dict[Any, Any]) -> dict[Any, Any]:
     out = {}
     for key, g in grads.items():
         if is_view(g) or id(owner_of(g)) in seen or not g.flags.c_contiguous:
-            g = g.copy()
+            g = memory_of(g).array(g, copy=True)
         seen.add(id(owner_of(g)))
         out[key] = g
     return out

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import owner_of
+from .arrays import memory_of, owner_of
 from .aval import Aval
 from .errors import TapeError
 from .registry import STRUCTURAL, At
@@ -205,4 +205,4 @@ def freeze(array: Any) -> Any:
 
 def read_only(array: Any) -> Any:
     """A view of a stored value that cannot be written through."""
-    return freeze(array.view() if isinstance(array, np.ndarray) else array.copy())
+    return freeze(array.view() if isinstance(array, np.ndarray) else memory_of(array).array(array, copy=True))

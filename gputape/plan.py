@@ -63,7 +63,7 @@ class Plan:
         if rewrites and self.backend.family == "cpu":
             runs = {i: node for i, node in graph.nodes.items() if _runs(node)}
             self.threads, self.parts = divided(runs, get_num_threads())
-        with with_one_thread(self.threads > 1):
+        with with_one_thread(self.threads > 1), self.backend.memory.device:
             self._bind()
 
     # --- memory
@@ -218,20 +218,21 @@ class Plan:
 
     def replay(self, arguments: Sequence[Any]) -> list[Any]:
         """Run the program on new arguments; fresh copies of its results. Then write the cells."""
-        write = self.backend.memory.write
-        self.steps.begin()
-        for buffer, value in zip(self._arguments_in, arguments, strict=True):
-            if buffer is not None:
-                write(buffer, value)
-        for buffer, cell in self._copied:
-            write(buffer, cell.array)
-        _QUIET.run(self.steps.run)
-        out = [None if y is None else y.copy() for y in self._results_out]
-        # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
-        writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
-        for cell, value in writes:
-            cell.array[...] = value
-        self.steps.end()
+        with self.backend.memory.device:
+            write = self.backend.memory.write
+            self.steps.begin()
+            for buffer, value in zip(self._arguments_in, arguments, strict=True):
+                if buffer is not None:
+                    write(buffer, value)
+            for buffer, cell in self._copied:
+                write(buffer, cell.array)
+            _QUIET.run(self.steps.run)
+            out = [None if y is None else y.copy() for y in self._results_out]
+            # A value that lives in a cell's own memory is taken before any cell is written: a, b = b, a must swap.
+            writes = [(cell, value.copy() if in_cell else value) for cell, value, in_cell in self._effects_out]
+            for cell, value in writes:
+                cell.array[...] = value
+            self.steps.end()
         for cell in self.effects:
             cell.written()
         if self.words:

@@ -144,7 +144,8 @@ class Operators:
         return np.array(asnumpy(self), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self.value.copy().__dlpack__(**options)
+        value = self.value
+        return memory_of(value).array(value, copy=True).__dlpack__(**options)
 
     def __dlpack_device__(self) -> Any:
         return self.value.__dlpack_device__()

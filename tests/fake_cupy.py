@@ -13,11 +13,12 @@ import weakref
 import fake_streams
 import numpy as np
 import pytest
-from fake_streams import LOG, Log, current, refuse
+from fake_streams import LOG, Log, current, here, need_here, refuse
 
 from gputape import arrays, backend
 from gputape.kernels import launch, runtime
 from gputape.kernels.machine import cubin
+from gputape.kernels.machine.compile import Cubin
 
 ALIGNMENT = 512  # of CuPy's allocations
 
@@ -26,7 +27,7 @@ class Memory:
     """A block of device memory."""
 
     def __init__(self, block):
-        self.block, self.size = block, block.nbytes
+        self.block, self.size, self.device = block, block.nbytes, here()
 
     @property
     def ptr(self):
@@ -72,7 +73,7 @@ class ndarray:
     ndim = property(lambda self: self.a.ndim)
     nbytes = property(lambda self: self.a.nbytes)
     T = property(lambda self: self._of(self.a.T))
-    device = property(lambda self: Device(0))
+    device = property(lambda self: Device(self.data.mem.device))
 
     @property
     def flags(self):
@@ -91,10 +92,12 @@ class ndarray:
     def transpose(self, *axes):
         return self._of(self.a.transpose(*axes))
 
-    def astype(self, dtype):
-        return copied(self.a, dtype)
+    def astype(self, dtype, order="K"):
+        need_here(self.device.id, "an array")
+        return copied(self.a, dtype, order)
 
     def copy(self):
+        need_here(self.device.id, "an array")
         return copied(self.a)
 
     def _now(self):
@@ -105,6 +108,7 @@ class ndarray:
 
     def _write(self, index, value):
         refuse("an array is written by CuPy")
+        need_here(self.device.id, "an array")
 
         def work():
             with np.errstate(all="ignore"):
@@ -160,32 +164,43 @@ class ndarray:
         raise NotImplementedError
 
     def __dlpack_device__(self):
-        return 2, 0
+        return 2, self.device.id
 
 
-def copied(a, dtype=None):
-    """A C-ordered copy, on the device, of what is there."""
-    made = ndarray(a.shape, dtype or a.dtype)
+def copied(a, dtype=None, order="C"):
+    """A copy, on the current device, of what is on it; as CuPy makes it: "K" keeps the order of the axes."""
+    like = np.empty_like(a, dtype, order)
+    made = ndarray(a.shape, like.dtype)
+    made = ndarray(a.shape, like.dtype, made.data, like.strides)
     made._write(..., a)
     return made
 
 
-def put(x):
-    """A C-ordered copy, on the device, of an array of the host."""
-    return copied(np.array(x))
+def put(x, order="C"):
+    """A copy, on the current device, of an array of the host."""
+    return copied(np.array(x), order=order)
+
+
+def asarray(x):
+    """The array itself if it is on the current device; else a copy, which like CuPy's keeps Fortran's order."""
+    if isinstance(x, ndarray):
+        return x if x.device.id == here() else put(x.get())
+    return put(x, "K")
 
 
 class Device:
     compute_capability = "90"
 
     def __init__(self, number=0):
-        self.id = number
+        self.id, self.before = number, []
 
     def __enter__(self):
+        self.before.append(here())
+        fake_streams.enter(self.id)
         return self
 
     def __exit__(self, *exc):
-        pass
+        fake_streams.enter(self.before.pop())
 
     def synchronize(self):
         fake_streams.synchronize()
@@ -197,9 +212,9 @@ def module():
     cupy.ndarray = ndarray
     cupy.empty = ndarray
     cupy.full = lambda shape, value, dtype: put(np.full(shape, value, dtype))
-    cupy.asarray = lambda x: x if isinstance(x, ndarray) else put(np.asarray(x))
+    cupy.asarray, cupy.array = asarray, lambda x, order: put(x, order)
     cupy.broadcast_to = lambda x, shape: x._of(np.broadcast_to(x.a, shape))
-    runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000)
+    runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 2, driverGetVersion=lambda: 13000)
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
         runtime=runtime_api,
@@ -236,23 +251,32 @@ def _later(x):
 @pytest.fixture
 def fake_cuda(monkeypatch):
     """Inside a test: "cuda" is a device."""
-    stream, real = runtime.EmulatedStream(), launch._runner
+    stream = runtime.EmulatedStream()
     LOG.__dict__.update(vars(Log()))
 
-    def emulated(kernel, grid, args, _):
-        read = _later if current().held is not None else _now
-        given = [read(x) if isinstance(x, ndarray) else lambda x=x: x for x in args]
-        run = real("emulated", kernel.route)
+    def load(kernel, args, _):
+        """What `cubin.load` gives: a function that runs the kernel on these arguments, in the emulator."""
+        fake_streams.load(loaded(kernel, args))
 
-        def work():
-            with np.errstate(all="ignore"):
-                run(kernel, grid, [x() for x in given], stream)
+        def function(grid, block, values, shared_mem):
+            assert block == (kernel.threads, 1, 1) and len(values) == len(args)
+            for x in args:
+                if isinstance(x, ndarray):
+                    need_here(x.device.id, "an array")
+            read = _later if current().held is not None else _now
+            given = [read(x) if isinstance(x, ndarray) else lambda x=x: x for x in args]
+            run = launch._runner("emulated", kernel.route)
 
-        fake_streams.launch(loaded(kernel, args), work)
+            def work():
+                with np.errstate(all="ignore"):
+                    run(kernel, grid, [x() for x in given], stream)
+
+            fake_streams.launch(work)
+
+        return (function, Cubin("", kernel.name, 0, kernel.threads, 0)), args
 
     monkeypatch.setitem(sys.modules, "cupy", module())
-    monkeypatch.setattr(launch, "_runner", lambda m, route: emulated if m == "cuda" else real(m, route))
-    monkeypatch.setattr(cubin, "load", lambda kernel, args, _: LOG.loaded.add(loaded(kernel, args)))
+    monkeypatch.setattr(cubin, "load", load)
     monkeypatch.setattr(backend, "_backends", {k: v for k, v in backend._backends.items() if k != "cuda"})
     monkeypatch.setattr(arrays, "_memories", dict(arrays._memories))
     monkeypatch.setattr(runtime.Cuda, "_opened", {})

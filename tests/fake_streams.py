@@ -32,6 +32,22 @@ def current():
     return stack[-1] if stack else NULL
 
 
+def here():
+    """The number of the current device."""
+    return getattr(_local, "device", 0)
+
+
+def enter(device):
+    """Make that device the current one."""
+    _local.device = device
+
+
+def need_here(device, what):
+    """Raise unless that device is the current one. (CuPy would copy to the current one, or reach over to the other.)"""
+    if device != here():
+        raise RuntimeError(f"{what} of device {device} is used on device {here()}")
+
+
 def refuse(what):
     """Raise if the current stream is being captured, in which gputape allows launches only."""
     if current().held is not None:
@@ -40,7 +56,7 @@ def refuse(what):
 
 class Stream:
     def __init__(self, null=False, non_blocking=False):
-        self.null, self.non_blocking = null, non_blocking
+        self.null, self.non_blocking, self.device = null, non_blocking, here()
         self.queue, self.count, self.done = deque(), 0, 0
         self.held = None  # the launches of a capture
         _streams.add(self)
@@ -77,6 +93,7 @@ class Stream:
         return Graph(held)
 
     def __enter__(self):
+        need_here(self.device, "a stream")
         _local.stack = [*getattr(_local, "stack", []), self]
         return self
 
@@ -102,16 +119,20 @@ class Graph:
 NULL = Stream(null=True)
 
 
-def launch(key, work):
-    """A launch on the current stream. `key` tells what must be loaded for it."""
+def load(key):
+    """What a launch needs, told by `key`, is loaded unless it is there."""
+    if key not in LOG.loaded:
+        refuse(f"{key} is loaded")
+        LOG.loaded.add(key)
+
+
+def launch(work):
+    """A launch on the current stream."""
     stream = current()
     if stream.held is None:
-        LOG.loaded.add(key)
         LOG.launches += 1
         stream.add(work)
         return
-    if key not in LOG.loaded:
-        raise RuntimeError(f"{key} is loaded while a stream is captured")
     LOG.captured += 1
     stream.held.append(work)
 

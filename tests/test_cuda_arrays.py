@@ -13,9 +13,11 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
 
 from fake_cupy import fake_cuda, ndarray, put  # noqa: F401 - a fixture
+from ml_dtypes import bfloat16
 
 import gputape as gt
 from gputape import nn, optim, registry
+from gputape.backend import current
 from gputape.testing import apply, inputs_of
 from gputape.tree import flatten
 
@@ -119,6 +121,49 @@ def test_arrays_of_the_device_are_taken_as_they_are():
     assert type(grads[v]) is ndarray and grads[v].get().tolist() == [[0, 2, 4], [0, 16, 20]]
     assert float(loss) == loss.item() == 87.0 and np.asarray(v).tolist() == x.get().tolist()
     assert v.__cuda_array_interface__["shape"] == (2, 3) and v.__dlpack_device__() == (2, 0)
+
+
+def test_arrays_of_the_host_arrive_in_c_order():
+    """CuPy keeps Fortran's order. What is written into a parameter, or read by a kernel's author, is in C order."""
+    x = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    w, (tape, i) = nn.Parameter(x), gt.Tape().leaf(x)
+    assert w.array.strides == tape.node(i).values[0].strides == (8, 4)
+    assert current().memory.array(x, "int32").strides == (8, 4) and gt.asnumpy(w).tolist() == x.tolist()
+
+
+def test_a_tensor_of_another_library_comes_by_dlpack(fake_cuda, monkeypatch):  # noqa: F811
+    """The other protocol has no bfloat16: what PyTorch calls one there is two bytes to CuPy."""
+
+    class Tensor:
+        def __dlpack_device__(self):
+            return 2, 0
+
+        @property
+        def __cuda_array_interface__(self):
+            raise AssertionError("asked for what it cannot tell")
+
+    monkeypatch.setattr(fake_cuda.xp.cupy, "from_dlpack", lambda x: put(np.ones(3, bfloat16)), raising=False)
+    assert gt.relu(Tensor()).dtype == bfloat16
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_all_that_a_second_device_does_is_on_it(compiled):
+    """While another is CuPy's current one: the stand-in refuses what CuPy would do there instead."""
+    losses, _, state, net = trained("cuda:1", compiled)
+    expected, _, exact_state, _ = trained("cuda", compiled)
+    assert losses == expected and state["state"].keys() == exact_state["state"].keys()
+    assert {c.array.device.id for c in (*net.parameters(), *net.buffers())} == {1}
+    with gt.device("cuda:1"):
+        run = gt.compile(lambda x: (gt.tanh(x), gt.transpose(x, 0, 1)))
+        for _ in range(3):
+            assert {y.device.id for y in run(np.ones((2, 3), "f"))} == {1}
+        with gt.record() as tape:
+            x = gt.leaf(put(np.ones((2, 3), "f")))
+            loss = gt.sum(gt.embedding(np.array([0, 7]), gt.transpose(x, 0, 1)))
+        grads = tape.backward(loss)
+        assert grads[x].device.id == x.value.device.id == loss.value.device.id == 1
+        with pytest.raises(gt.IndexRangeError):
+            gt.synchronize()
 
 
 def test_a_pure_tape_holds_device_arrays():

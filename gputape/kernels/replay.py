@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
@@ -63,31 +64,27 @@ class GraphSteps(KernelSteps):
     """
 
     def __init__(self, backend: Any, steps: Sequence[tuple[Node, Step]]) -> None:
-        self.device, self.cuda, self.own = backend.xp.device, backend.xp.cupy.cuda, backend.xp.own
+        self.cuda, self.own = backend.xp.cupy.cuda, backend.xp.own
         self.capturing = backend.xp.capturing
         self.graph: Any = None
         self._runs = 0
-        with self.device:
-            super().__init__(backend, steps)
-            self._ready, self._done, self._idle = (self.cuda.Event(disable_timing=True) for _ in range(3))
+        super().__init__(backend, steps)
+        self._ready, self._done, self._idle = (self.cuda.Event(disable_timing=True) for _ in range(3))
 
     def begin(self) -> None:
         """The last run may have been on another stream: wait for it before its buffers are written."""
         if self._runs:
-            with self.device:
-                self.cuda.get_current_stream().wait_event(self._idle)
+            self.cuda.get_current_stream().wait_event(self._idle)
 
     def run(self) -> None:
-        with self.device:
-            if not self._runs:
-                super().run()
-            else:
-                self._launch()
+        if not self._runs:
+            super().run()
+        else:
+            self._launch()
         self._runs += 1
 
     def end(self) -> None:
-        with self.device:
-            self.cuda.get_current_stream().record(self._idle)
+        self.cuda.get_current_stream().record(self._idle)
 
     def _launch(self) -> None:
         caller = self.cuda.get_current_stream()
@@ -104,6 +101,7 @@ class GraphSteps(KernelSteps):
             try:
                 super().run()
             except BaseException:
-                self.own.end_capture()  # else nothing could run on the stream again
+                with contextlib.suppress(RuntimeError):  # what broke the capture is worth telling, not that it broke
+                    self.own.end_capture()  # else nothing could run on the stream again
                 raise
             return self.own.end_capture()

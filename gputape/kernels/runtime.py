@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from dataclasses import dataclass, field
@@ -114,9 +115,14 @@ DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 @dataclass(eq=False)
 class CudaStream:
-    """CuPy's current stream on one device, and the functions loaded there."""
+    """CuPy's current stream on one device, and the functions loaded there.
+
+    Attributes:
+        device: a context in which it is CuPy's current device. It loads and launches on no other.
+    """
 
     arch: int
+    device: Any = field(default_factory=contextlib.nullcontext)
     machine: str = "cuda"
     functions: dict[Any, Any] = field(default_factory=dict)
 
@@ -133,7 +139,7 @@ class Cuda(Runtime):
     def __init__(self, cupy: Any, number: int) -> None:
         self.cupy, self.device = cupy, cupy.cuda.Device(number)
         self.kind: type = cupy.ndarray
-        self.stream = CudaStream(int(self.device.compute_capability))
+        self.stream = CudaStream(int(self.device.compute_capability), self.device)
         self.ranges = Ranges()
         with self.device:
             self.fault = cupy.full((), 0, np.int64)
@@ -180,19 +186,21 @@ class Cuda(Runtime):
         """An array on this device; see `Memory`. Arrays of other libraries that are on it already are not copied."""
         cupy = self.cupy
         with self.device:
-            if hasattr(value, "__cuda_array_interface__"):
-                array = cupy.asarray(value)
+            if isinstance(value, self.kind):
+                array: Any = value
             elif hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] in DLPACK_CUDA:
-                array = cupy.from_dlpack(value)
+                array = cupy.from_dlpack(value)  # first, as the other protocol has no bfloat16
+            elif hasattr(value, "__cuda_array_interface__"):
+                array = cupy.asarray(value)
             else:
-                array = cupy.asarray(as_array(value, dtype))
+                array = cupy.array(as_array(value, dtype), order="C")
                 copy = False
             if array.device.id != self.device.id:
                 array = cupy.asarray(array)  # copied from the other device
             if array.dtype not in DTYPE_NAME:
                 aval_of(array)  # raises with the list of dtypes
             if dtype is not None and array.dtype != NP_DTYPE[dtype]:
-                return array.astype(NP_DTYPE[dtype])
+                return array.astype(NP_DTYPE[dtype], order="C")
             return array.copy() if copy else array
 
     def write(self, target: Any, value: Any) -> None:
@@ -214,10 +222,11 @@ class Cuda(Runtime):
 
     def _raise_fault(self) -> None:
         """Raise what a kernel has noted since the last time."""
-        number = int(self.fault.get())
-        if number:
-            self.fault.fill(0)
-            raise self.ranges.error(number)
+        with self.device:
+            number = int(self.fault.get())
+            if number:
+                self.fault.fill(0)
+                raise self.ranges.error(number)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         with self.device:

@@ -19,10 +19,11 @@ PLAIN_SHARED = 48 << 10  # a kernel that needs more must ask for it
 
 
 def run(kernel: launch.Kernel, grid: tuple[int, ...], args: Sequence[Any], stream: Any) -> None:
-    """Launch on CuPy's current stream."""
-    (function, cubin), values = load(kernel, args, stream)
+    """Launch on the current stream of the device that `stream` is on."""
     size = (*grid, 1, 1)[:3]
-    function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
+    with stream.device:
+        (function, cubin), values = load(kernel, args, stream)
+        function(size, (cubin.threads, 1, 1), (*values, *[None] * cubin.scratch_pointers), shared_mem=cubin.shared)
 
 
 def load(
