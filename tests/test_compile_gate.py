@@ -142,6 +142,15 @@ def test_a_kernel_that_does_not_compile_fails_the_gate(tmp_path):
     assert row.complaints() and "does not compile" in line(row, ())
 
 
+@need_nvrtc
+@pytest.mark.parametrize("declared", ["int n, int more", "long long n"])
+def test_a_kernel_that_takes_other_than_what_a_launch_passes_fails_the_gate(tmp_path, declared):
+    source = tmp_path / "other.cu"
+    source.write_text(f'extern "C" __global__ void f(float* x, {declared}) {{ x[0] = n; }}\n')
+    (row,) = gate.inspect([(Variant(cuda(str(source), "f"), ("*float32", "int32")), 90)])
+    assert "a launch passes ((8, 4), 128)" in line(row, ())
+
+
 def test_gate_refuses_an_unknown_architecture():
     made = run_gate("--arch", "70")
     assert made.returncode == 2 and "70" in made.stderr
@@ -178,6 +187,7 @@ for arch in gate.ARCHS:
         counted = counts[arch, code]
         usage = said(tools / "cuobjdump", "--dump-resource-usage", cubin.path)
         usage = usage.partition(f" Function {cubin.name}:")[2].partition(" Function ")[0]
+        assert code.threads == (cubin.threads if cubin.scratch_pointers else 0)  # CUDA C leaves it open
         assert (str(code.registers), str(code.shared)) == re.search(r"REG:(\\d+).* SHARED:(\\d+)", usage).groups()
         alone = said(tools / "nvdisasm", "-c", cubin.path).partition(f"\\n.text.{cubin.name}:")[2]
         lines = [line for line in alone.partition("\\n.text.")[0].splitlines() if line.lstrip().startswith("/*")]

@@ -4,10 +4,10 @@
 
 The variants are those that the host modules list and those that the cards' perf shapes launch in float32 and bfloat16.
 Prints one row for each: registers, accesses to spilled ones, shared memory, warps that a multiprocessor holds, width
-of global accesses, matrix instructions. The exit status is 1 if a kernel does not compile, spills in its wide variant,
-needs more shared memory than the architecture has, or lacks the matrix instructions or the 16-byte accesses that it
-should have and its op's card does not exempt it; or if a card exempts a kernel all of whose variants were compiled and
-lack nothing.
+of global accesses, matrix instructions. The exit status is 1 if a kernel does not compile, takes other parameters or
+blocks than a launch passes, spills in its wide variant, needs more shared memory than the architecture has, or lacks
+the matrix instructions or the 16-byte accesses that it should have and its op's card does not exempt it; or if a card
+exempts a kernel all of whose variants were compiled and lack nothing.
 """
 
 from __future__ import annotations
@@ -61,6 +61,11 @@ def inspect(tasks: Sequence[tuple[Variant, int]]) -> list[Row]:
             found.append((replace(row, error=f"does not compile: {type(e).__name__}: {said}"), None))
             continue
         code = read(cubin)
+        takes, given = (code.parameters, code.threads or cubin.threads), (cubin.passed(variant.types), cubin.threads)
+        if takes != given:
+            error = f"takes (bytes of each parameter, threads) {takes}, a launch passes {given}"
+            found.append((replace(row, error=error), None))
+            continue
         found.append((replace(row, registers=code.registers, shared=code.shared + cubin.shared), code))
     counted = counts([(row.arch, code) for row, code in found if code is not None])
     return [row if code is None else replace(row, code=counted[row.arch, code]) for row, code in found]

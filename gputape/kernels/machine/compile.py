@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
@@ -38,6 +39,10 @@ class Cubin:
     shared: int  # bytes of dynamic shared memory
     threads: int
     scratch_pointers: int  # null pointers that Triton's calling convention appends
+
+    def passed(self, types: Sequence[str]) -> tuple[int, ...]:
+        """Bytes of what a launch passes for run-time arguments of these types."""
+        return tuple([8 if "*" in t or "64" in t else 4 for t in types]) + (8,) * self.scratch_pointers
 
 
 def compiled(variant: launch.Variant, arch: int) -> Cubin:

@@ -5,6 +5,7 @@ The disassembler's start takes longer than its work, so that many kernels of one
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import subprocess
@@ -21,7 +22,10 @@ LOCAL = re.compile(r"\b(?:LDL|STL)\b")  # registers spilled to local memory
 GLOBAL = re.compile(r"\b(LDG|STG|LDGSTS|UBLKCP|UTMALDG|UTMASTG)\b((?:\.\w+)*)")
 WIDTHS = {"U8": 8, "S8": 8, "U16": 16, "S16": 16, "64": 64, "128": 128, "256": 256}
 BULK = ("UBLKCP", "UTMALDG", "UTMASTG")  # copies in units of 16 bytes
-REGISTERS = 0x2F  # EIATTR_REGCOUNT of section .nv.info
+# Entries of the sections .nv.info (of all kernels) and .nv.info.<kernel>
+REGISTERS = 0x2F  # EIATTR_REGCOUNT
+PARAMETER = 0x17  # EIATTR_KPARAM_INFO
+THREADS = 0x10  # EIATTR_REQNTID
 STEP = 16  # bytes of an instruction
 
 
@@ -33,11 +37,15 @@ class Code:
         registers: of each thread.
         shared: bytes of static shared memory.
         text: its instructions.
+        parameters: the bytes of each.
+        threads: of a block, if it must have so many; else 0.
     """
 
     registers: int
     shared: int
     text: bytes
+    parameters: tuple[int, ...] = ()
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,10 @@ def read(cubin: Cubin) -> Code:
     with open(cubin.path, "rb") as file:
         elf = _Elf(file.read())
     registers = next(count for name, count in elf.register_counts() if name == cubin.name)
-    return Code(registers, elf.size(f".nv.shared.{cubin.name}"), elf.content(f".text.{cubin.name}"))
+    parameters, threads = elf.called_with(cubin.name)
+    return Code(
+        registers, elf.size(f".nv.shared.{cubin.name}"), elf.content(f".text.{cubin.name}"), parameters, threads
+    )
 
 
 def counts(codes: Sequence[tuple[int, Code]]) -> dict[tuple[int, Code], Counts]:
@@ -126,13 +137,30 @@ class _Elf:
 
     def register_counts(self) -> Iterator[tuple[str, int]]:
         """(function, registers) of each kernel in the file."""
-        info, symbols, at = self.content(".nv.info"), self.content(".symtab"), 0
+        symbols = self.content(".symtab")
+        for kind, value in self._entries(".nv.info"):
+            if kind == REGISTERS:
+                symbol, count = struct.unpack("<II", value)
+                (name,) = struct.unpack_from("<I", symbols, 24 * symbol)
+                yield self._text(self.sections[".strtab"][4] + name), count
+
+    def called_with(self, name: str) -> tuple[tuple[int, ...], int]:
+        """(bytes of each parameter, threads that a block must have or 0) of a kernel."""
+        sizes, threads = {}, 0
+        for kind, value in self._entries(f".nv.info.{name}"):
+            if kind == PARAMETER:
+                _, ordinal, _, packed = struct.unpack("<IHHI", value)
+                sizes[ordinal] = packed >> 18
+            elif kind == THREADS:
+                threads = math.prod(struct.unpack("<III", value))
+        return tuple(sizes[k] for k in range(len(sizes))), threads
+
+    def _entries(self, section: str) -> Iterator[tuple[int, bytes]]:
+        """(kind, value) of the entries that have values of more than two bytes."""
+        info, at = self.content(section), 0
         while at < len(info):
             sized, kind, size = struct.unpack_from("<BBH", info, at)
             at += 4
             if sized == 4:  # `size` bytes follow; else the value is in its place
-                if kind == REGISTERS:
-                    symbol, count = struct.unpack_from("<II", info, at)
-                    (name,) = struct.unpack_from("<I", symbols, 24 * symbol)
-                    yield self._text(self.sections[".strtab"][4] + name), count
+                yield kind, info[at : at + size]
                 at += size
