@@ -49,9 +49,11 @@ def main() -> int:
 
 def run_tests() -> tuple[str, int]:
     """Compile in parallel what the tests launch, then run tests/gpu; (pytest's last line, exit code)."""
-    import cupy
+    from gputape.backend import backend
 
-    arch = cupy.cuda.Device().compute_capability
+    # Opening the device settles which assembler suits its driver: the processes started here are told by their
+    # environment, and what they compile is found by the tests.
+    arch = str(backend("cuda").xp.stream.arch)
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"GPUTAPE_DEVICE": "cuda"}
     jobs = str(os.cpu_count() or 1)
     warm = [sys.executable, "-m", "gputape.warmup", arch, "--jobs", jobs, "--samples"]

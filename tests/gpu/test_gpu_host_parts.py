@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from gpu import __main__ as gpu_check
 from gpu import cards, device, facts, report, roof, timer
 from on_gpu import assert_close
 
@@ -210,6 +212,26 @@ def test_pytorch_is_optional_and_its_refusals_are_kept(monkeypatch):
             return call()
 
     assert cards.timed(Clock(), fails) == (None, "RuntimeError: out of memory")
+
+
+def test_kernels_are_warmed_up_with_the_assembler_that_the_tests_use(monkeypatch):
+    """Opening the device chooses it, by a variable that is part of what a kernel is found by."""
+    monkeypatch.delenv("OF_THE_DEVICE", raising=False)
+    seen = []
+
+    def opened(name):
+        monkeypatch.setenv("OF_THE_DEVICE", name)
+        return SimpleNamespace(xp=SimpleNamespace(stream=SimpleNamespace(arch=90)))
+
+    def process(command, env, **options):
+        seen.append((command[2:4], env["OF_THE_DEVICE"], env["GPUTAPE_DEVICE"]))
+        return SimpleNamespace(returncode=0, stdout=["= 5 passed =\n"], wait=lambda: 0)
+
+    monkeypatch.setattr("gputape.backend.backend", opened)
+    monkeypatch.setattr(subprocess, "run", process)
+    monkeypatch.setattr(subprocess, "Popen", process)
+    assert gpu_check.run_tests() == ("5 passed", 0)
+    assert seen == [(["gputape.warmup", "90"], "cuda", "cuda"), (["pytest", "-q"], "cuda", "cuda")]
 
 
 # --- ops on a device, with the cpu in its place -----------------------------------------------------------------------
