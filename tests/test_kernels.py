@@ -10,10 +10,10 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, 
 
 import numpy as np
 import pytest
-from ml_dtypes import finfo
 
 pytest.importorskip("triton", reason="triton is not installed: no kernel is emulated")
 
+from closeness import assert_close
 from kernel_cases import EDGES, FLOATS, exempt
 
 import gputape as gt
@@ -26,7 +26,6 @@ from gputape.kernels import pool, tiles
 from gputape.testing import apply, inputs_of
 
 EMULATED, CPU = backends.backend("emulated"), backends.backend("cpu")
-EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 OPS = [
     op
     for op in registry.ops()
@@ -59,22 +58,6 @@ def outputs(backend, op, inputs, attrs):
 
 def widened(x):
     return x if x is None or x.dtype.kind in "iub" else x.astype(np.float64)
-
-
-def assert_close(found, exact, inputs, factor=4):
-    """Rounding of the output's dtype times the longest sum behind an element, relative to the largest element."""
-    assert found.shape == exact.shape
-    if found.dtype.kind in "iub":
-        np.testing.assert_array_equal(found, exact)
-        return
-    lowest = exact == finfo(exact.dtype).min  # stands for "no key to attend to" in the logsumexp of attention
-    if lowest.any():
-        assert (found[lowest] == finfo(found.dtype).min).all()
-        found, exact = found[~lowest], exact[~lowest]
-    longest = max([x.size for x in inputs if x is not None] + [1])
-    tol = factor * (EPS[str(found.dtype)] + EPS["float32"] * np.sqrt(longest))
-    scale = np.nanmax(np.abs(np.where(np.isfinite(exact), exact, 0.0)), initial=1.0)
-    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=tol, atol=tol * scale)
 
 
 @pytest.mark.parametrize("op, sample, dtype", CASES)

@@ -103,6 +103,11 @@ def outputs(backend: Backend, op: Op, inputs: Sequence[Any], attrs: dict[str, An
     return tuple(get(y) for y in (found if isinstance(found, tuple) else (found,)))
 
 
+def settled(op: Op, inputs: Sequence[Any], attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes with those filled in that follow the inputs' dtype, such as the eps of rms_norm."""
+    return op.at(tuple(None if x is None else aval_of(x) for x in _arrays(op, inputs)), op.values(attrs)).attrs
+
+
 def gradients(backend: Backend, op: Op, inputs: Sequence[Any], attrs: dict[str, Any], seed: int = 7) -> list[Any]:
     """The gradient of the op's first result with respect to each input (None where there is none), fetched.
 

@@ -1,4 +1,4 @@
-"""What the tests on a GPU share: the one reason to skip, and how close results must be."""
+"""What the tests on a GPU share: the one reason to skip, and the check of a sample's values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ import os
 
 import numpy as np
 import pytest
-from gpu.device import absent
+from closeness import assert_close
+from gpu.device import absent, outputs, settled, widened
 
-EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+import gputape as gt
+from gputape.backend import backend
+from gputape.testing import inputs_of
+
+CPU = backend("cpu")
+FLOATS = ("float32", "float16", "bfloat16")
+OWN = {"float64", "float16", "bfloat16"}  # what a sample is about where it has such inputs
 
 
 def need_device():
@@ -20,14 +27,35 @@ def need_device():
         pytest.skip(why, allow_module_level=True)
 
 
-def assert_close(found, exact, inputs, factor=4):
-    """Rounding of the output's dtype times the longest sum behind an element, relative to the largest element."""
-    assert found.shape == exact.shape
-    if found.dtype.kind in "iub":
-        np.testing.assert_array_equal(found, exact)
-        return
-    longest = max([x.size for x in inputs if isinstance(x, np.ndarray)] + [1])
-    tol = factor * (EPS[found.dtype.name] + EPS["float32"] * np.sqrt(longest))
-    exact = exact.astype(np.float64)
-    scale = np.nanmax(np.abs(np.where(np.isfinite(exact), exact, 0.0)), initial=1.0)
-    np.testing.assert_allclose(found.astype(np.float64), exact, rtol=tol, atol=tol * scale)
+def cases(op):
+    """(number, sample, element type) of a card. What composed ops compute is rounded between their parts, which are
+    cards of their own: of these only float32."""
+    for k, sample in enumerate(op.samples):
+        declared = {getattr(x, "dtype", None) for x in sample.inputs}
+        several = op.compose is None and "float32" in declared and not declared & OWN
+        for dtype in FLOATS if several else FLOATS[:1]:
+            yield k, sample, dtype
+
+
+def seeded(function, *args):
+    """A call whose random ops draw the same numbers each time."""
+    gt.manual_seed(0)
+    return function(*args)
+
+
+def check_values(backend, op, sample, dtype):
+    """The values of a sample on a backend are those of float64 on the CPU, and the same bits twice. Inputs stay."""
+    own = {getattr(x, "dtype", None) for x in sample.inputs} & OWN
+    with np.errstate(over="ignore"):  # float16 ends at 65504
+        inputs = inputs_of(op, sample, None if own else dtype)
+    before = [x.copy() if isinstance(x, np.ndarray) else x for x in inputs]
+    found, again = (seeded(outputs, backend, op, inputs, sample.attrs) for _ in range(2))
+    attrs = sample.attrs if op.compose is not None else settled(op, inputs, sample.attrs)
+    exact = seeded(outputs, CPU, op, [widened(x) for x in inputs], attrs)
+    for y, twin, e in zip(found, again, exact, strict=True):
+        assert (y is None) == (e is None)
+        if y is not None:
+            assert y.tobytes() == twin.tobytes()
+            assert_close(y, e, inputs)
+    for x, b in zip(inputs, before, strict=True):
+        assert not isinstance(x, np.ndarray) or x.tobytes() == b.tobytes()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from on_gpu import assert_close, need_device
+from closeness import assert_close
+from on_gpu import CPU, cases, check_values, need_device, seeded
 
 need_device()
 
@@ -17,63 +18,32 @@ from gputape.kernels import gate
 from gputape.kernels.machine import compile, cubin
 from gputape.testing import inputs_of
 
-CUDA, CPU = backend("cuda"), backend("cpu")
-FLOATS = ("float32", "float16", "bfloat16")
-CARDS = [(op, k, sample) for op in registry.ops() for k, sample in enumerate(op.samples)]
+CUDA = backend("cuda")
 
 
-def refused(error):
-    """Skip what has no kernel, by the words of the refusal."""
-    text = str(error).partition(": ")[2].partition(". ")[0]
-    if "no kernel for" not in text and "no body on" not in text:
-        raise error
-    pytest.skip(text)
-
-
-def inputs_in(op, sample, dtype):
-    """The sample's arrays with float32 replaced by `dtype`; None if the sample is about another type."""
-    declared = {getattr(x, "dtype", None) for x in sample.inputs}
-    if dtype != "float32" and (declared & {"float64", "bfloat16", "float16"} or "float32" not in declared):
-        return None
-    with np.errstate(over="ignore"):  # float16 ends at 65504
-        return inputs_of(op, sample, None if declared & {"float64", "bfloat16", "float16"} else dtype)
-
-
-def seeded(function, *args):
-    """A call whose random ops draw the same numbers each time."""
-    gt.manual_seed(0)
+def unless_refused(function, *args):
+    """A call, or a skip where there is no kernel, by the words of the refusal."""
     try:
         return function(*args)
     except gt.BackendError as e:
-        return refused(e)
+        text = str(e).partition(": ")[2].partition(". ")[0]
+        if "no kernel for" not in text and "no body on" not in text:
+            raise
+        return pytest.skip(text)
 
 
-VALUES = [
-    pytest.param(op, s, dtype, id=f"{op.name}-{k}-{dtype}")
-    for op, k, s in CARDS
-    for dtype in FLOATS
-    if inputs_in(op, s, dtype) is not None
-]
+VALUES = [pytest.param(op, s, dtype, id=f"{op.name}-{k}-{dtype}") for op in registry.ops() for k, s, dtype in cases(op)]
 
 
 @pytest.mark.parametrize("op, sample, dtype", VALUES)
 def test_values_agree_with_float64_and_repeat_bit_for_bit(op, sample, dtype):
-    inputs = inputs_in(op, sample, dtype)
-    before = [x.copy() if isinstance(x, np.ndarray) else x for x in inputs]
-    found = seeded(outputs, CUDA, op, inputs, sample.attrs)
-    again = seeded(outputs, CUDA, op, inputs, sample.attrs)
-    exact = seeded(outputs, CPU, op, [widened(x) for x in inputs], sample.attrs)
-    for y, twin, e in zip(found, again, exact, strict=True):
-        if y is not None:
-            assert y.tobytes() == twin.tobytes()
-            assert_close(y, e, inputs)
-    for x, b in zip(inputs, before, strict=True):
-        assert not isinstance(x, np.ndarray) or x.tobytes() == b.tobytes()
+    unless_refused(check_values, CUDA, op, sample, dtype)
 
 
 GRADIENTS = [
     pytest.param(op, s, id=f"{op.name}-{k}")
-    for op, k, s in CARDS
+    for op in registry.ops()
+    for k, s in enumerate(op.samples)
     if s.grad and op.public and (op.vjp is not None or op.compose is not None)
     if any(isinstance(x, np.ndarray) and x.dtype.name == "float32" for x in inputs_of(op, s))
 ]
@@ -82,8 +52,7 @@ GRADIENTS = [
 @pytest.mark.parametrize("op, sample", GRADIENTS)
 def test_gradients_agree_with_float64_and_repeat_bit_for_bit(op, sample):
     inputs = inputs_of(op, sample)
-    found = seeded(gradients, CUDA, op, inputs, sample.attrs)
-    again = seeded(gradients, CUDA, op, inputs, sample.attrs)
+    found, again = (unless_refused(seeded, gradients, CUDA, op, inputs, sample.attrs) for _ in range(2))
     exact = seeded(gradients, CPU, op, [widened(x) for x in inputs], sample.attrs)
     for dx, twin, e in zip(found, again, exact, strict=True):
         assert (dx is None) == (e is None)

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from closeness import assert_close
 from gpu import __main__ as gpu_check
 from gpu import cards, device, facts, report, roof, timer
-from on_gpu import assert_close
+from on_gpu import cases, check_values
 
 import gputape as gt
 from gputape import registry
@@ -312,6 +313,13 @@ def test_arrays_keep_their_strides_on_the_way(monkeypatch):
         assert there.strides == x.strides and not np.shares_memory(there, x)
     assert device.put(base[:0], Cuda()).shape == (0, 12)
     assert device.put(None, Cuda()) is None and device.put(base, CPU) is base
+
+
+@pytest.mark.parametrize("op", [op for op in registry.ops() if op.samples], ids=lambda op: op.name)
+def test_the_check_of_values_holds_for_every_sample(op):
+    """What it asks of a GPU, bodies that round as a GPU does can give."""
+    for _, sample, dtype in cases(op):
+        check_values(CPU, op, sample, dtype)
 
 
 def test_closeness_is_told_from_distance():
