@@ -102,7 +102,8 @@ def _after_pool(graph: Graph, r: int) -> None:
         graph.notes[mask] = "relu_bwd, before max_pool_nd_bwd"
         spread = graph.op(b, "max_pool_nd_bwd", (mask, graph.output(first, 1)), **graph.nodes[b].attrs)
         graph.replace(g, spread)
-    graph.replace(p, last)
+    if p in graph.nodes:  # its maxima are read, not only their places
+        graph.replace(p, last)
 
 
 # --- what follows an affine map ---------------------------------------------------------------------------------------

@@ -226,6 +226,14 @@ def test_relu_runs_after_a_max_pool_bit_for_bit(window, device):
     assert order[:2] == ["mm_nd", "max_pool_nd"] and order[-2:] == ["max_pool_nd_bwd", "mm_nd"]
 
 
+def test_relu_runs_after_a_max_pool_of_which_only_the_places_are_read():
+    gradient = gt.grad(lambda x: gt.sum(gt.max_pool2d(gt.relu(gt.matmul(x, EYE)), 2)))
+    compiled, found, eager = both(gradient, normal(2, 3, 7, 8))
+    assert found.tobytes() == eager.tobytes()
+    order = ops_of(compiled)
+    assert order.index("max_pool_nd") < order.index("relu_bwd") < order.index("max_pool_nd_bwd")
+
+
 def test_relu_stays_in_a_chain_of_one_launch():
     run = lambda x: gt.max_pool2d(gt.relu(gt.mul(x, 2.0)), 2)  # noqa: E731
     with gt.device("emulated"):
