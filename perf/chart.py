@@ -8,7 +8,8 @@ from pathlib import Path
 from gputape.viz import INK, _figure, _tidy
 
 BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of numbers, which a line may cross
-COLOURS = ("#9fc5e8", "#2468a2", "#6aa84f", "#999999", "#cc9966", "#c8641e")
+COLOURS = ("#9fc5e8", "#2468a2", "#6aa84f", "#999999", "#cc9966", "#c8641e", "#8e63a8")
+HIGHEST = 3.0  # where bars are cut off
 
 
 def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Mapping[str, float], title: str) -> None:
@@ -18,7 +19,9 @@ def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Map
     axes = figure.add_subplot()
     _tidy(axes)
     axes.grid(False, axis="x")
-    width, number = 0.84 / len(ways), 0.06 * max(max(found.values()) for found in ratios.values())  # its height
+    height = min(HIGHEST, 1.06 * max(max(found.values()) for found in ratios.values()))
+    axes.set_ylim(0, height)
+    width, number = 0.84 / len(ways), 0.06 * height  # of a bar; and how high its number is
     for k, (way, colour) in enumerate(zip(ways, COLOURS)):
         at = [i + (k - (len(ways) - 1) / 2) * width for i, found in enumerate(ratios.values()) if way in found]
         tops = values = [found[way] for found in ratios.values() if way in found]
@@ -30,7 +33,7 @@ def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Map
             axes.hlines(bar, *ends, color="#d00000", linewidth=2, label="bar of gputape compiled", zorder=3)
         for x, v, top in zip(at, values, tops, strict=True):
             over = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "va": "bottom", "bbox": BACKGROUND}
-            axes.annotate(f"{v:.2f}", (x, top), fontsize=7.5, color=INK, **over)
+            axes.annotate(f"{v:.2f}", (x, min(top, height - number)), fontsize=7.5, color=INK, **over)
     axes.axhline(1, color=INK, linewidth=0.8, linestyle="--", zorder=0.5)
     axes.set_xticks(range(len(ratios)), list(ratios))
     axes.set(ylabel="time ÷ PyTorch eager", title=title)

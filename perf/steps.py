@@ -67,6 +67,14 @@ def jax_step(name: str, model: Any, x: Any, labels: Any, threads: int) -> Step:
     return lambda: step(*inputs)
 
 
+def tinygrad_step(name: str, model: Any, x: Any, labels: Any, threads: int) -> Step:
+    import tinygrad_models  # in one thread
+
+    step = tinygrad_models.trainer(name, model.state_dict())
+    inputs = tinygrad_models.arrays(x, labels)
+    return lambda: step(*inputs)
+
+
 # What takes the steps, and the package that it needs beside NumPy.
 WAYS: dict[str, tuple[Callable[..., Step], str | None]] = {
     "gputape eager": (eager, None),
@@ -75,7 +83,9 @@ WAYS: dict[str, tuple[Callable[..., Step], str | None]] = {
     "PyTorch eager": (torch_step, "torch"),
     "torch.compile": (torch_compiled, "torch"),
     "JAX jit": (jax_step, "jax"),
+    "tinygrad JIT": (tinygrad_step, "tinygrad"),
 }
+ONE_THREAD = ("tinygrad JIT",)
 
 
 def missing(way: str) -> str | None:
@@ -93,14 +103,15 @@ def contender(name: str, way: str, threads: int = 1) -> Step:
 
 def contenders(name: str, threads: int = 1) -> dict[str, Step]:
     """A step of that model in each way that is installed."""
-    return {way: contender(name, way, threads) for way in WAYS if not missing(way)}
+    ways = [way for way in WAYS if not missing(way) and (threads == 1 or way not in ONE_THREAD)]
+    return {way: contender(name, way, threads) for way in ways}
 
 
 def first_result(name: str, way: str, threads: int = 1) -> float:
     """Seconds of the first step in a fresh process, with nothing compiled before."""
     with tempfile.TemporaryDirectory() as empty:
         command = [sys.executable, str(Path(__file__)), name, way, str(threads)]
-        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": empty}
+        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": empty, "CACHEDB": f"{empty}/tinygrad.db"}
         return float(subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 

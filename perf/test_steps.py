@@ -106,8 +106,9 @@ def planning(name: str, clock: Callable[[], float]) -> tuple[float, float]:
 
 
 def test_ratios_in_one_interleaved_run(capsys, threads):
-    # On one core processor time, to which others on the machine do not add; JAX works in threads of its own.
-    clocks = {"JAX jit": time.process_time} if threads == 1 else dict.fromkeys(WAYS, time.perf_counter)
+    # On one core processor time, to which others on the machine do not add; JAX and tinygrad have threads of their own.
+    own = dict.fromkeys(("JAX jit", "tinygrad JIT"), time.process_time)
+    clocks = own if threads == 1 else dict.fromkeys(WAYS, time.perf_counter)
     rows, plans, ratios = [], [], {}
     for name in MODELS:
         medians = interleaved(contenders(name, threads), ROUNDS[name], clocks=clocks, **TURN[threads])
