@@ -105,7 +105,7 @@ register(
 
 
 def _one_hot(F: Any, input: Any, *, num_classes: int) -> Any:
-    return F.one_hot_of(input, int(F.read(input).max()) + 1 if num_classes == -1 else num_classes)
+    return F.one_hot_of(input, max(0, int(F.read(input).max()) + 1) if num_classes == -1 else num_classes)
 
 
 def _one_hot_canon(input: Aval, *, num_classes: int = -1) -> dict[str, Any]:
@@ -136,6 +136,7 @@ register(
     errors=(
         Bad(IndexRangeError, "4 at .* size 4", these(0, 4), num_classes=4),
         Bad(IndexRangeError, "-1 at", these(0, -1)),
+        Bad(IndexRangeError, "-3 at", these(-3, -2)),
         Bad(ArgumentError, "empty", ids(0, high=1)),
         Bad(ArgumentError, "0 or more", ids(2, high=2), num_classes=-2),
         Bad(DTypeError, "integers", t(3)),
