@@ -44,6 +44,19 @@ def mutant(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def split(monkeypatch):
+    """Sets the number of threads; steps of any size are split."""
+    import gputape as gt
+    from gputape import parts, threads
+
+    monkeypatch.setattr(threads, "_chosen", None)
+    monkeypatch.setattr(parts, "LOCKED", 1e-12)
+    monkeypatch.setattr(parts, "SMALL", 0.0)
+    with gt.device("cpu"):
+        yield gt.set_num_threads
+
+
+@pytest.fixture
 def registering():
     """Ops that the test registers, and their bodies, are gone after it."""
     import gputape

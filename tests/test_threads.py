@@ -45,16 +45,6 @@ MORE = {
 }
 
 
-@pytest.fixture
-def split(monkeypatch):
-    """Sets the number of threads; steps of any size are split."""
-    monkeypatch.setattr(threads, "_chosen", None)
-    monkeypatch.setattr(parts, "LOCKED", 1e-12)
-    monkeypatch.setattr(parts, "SMALL", 0.0)
-    with gt.device("cpu"):
-        yield gt.set_num_threads
-
-
 # --- parts of an op ---------------------------------------------------------------------------------------------------
 
 
