@@ -21,8 +21,8 @@ OPTIONAL = {
     "matplotlib": "pip install 'gputape[train]'  (figures)",
     "tqdm": "pip install 'gputape[train]'  (progress bar)",
     "triton": "pip install 'gputape[gpu]'  (kernels, also on the emulated device)",
-    "cupy-cuda12x": "pip install 'gputape[gpu]'  (NVIDIA GPUs)",
 }
+CUPY = {"cupy-cuda12x": "gpu", "cupy-cuda13x": "gpu-cuda13"}  # package → the extra that installs it
 
 
 def _version(name: str) -> str | None:
@@ -38,10 +38,8 @@ def report() -> tuple[list[str], bool]:
     for name in NEEDED:
         lines.append(f"  {name:14} {_version(name) or 'MISSING: pip install gputape'}")
     for name, fix in OPTIONAL.items():
-        found = _version(name)
-        if name == "cupy-cuda12x" and found is None:
-            found = _version("cupy-cuda13x")
-        lines.append(f"  {name:14} {found or 'missing: ' + fix}")
+        lines.append(f"  {name:14} {_version(name) or 'missing: ' + fix}")
+    lines += _cupy()
     compiler = shutil.which("g++") or shutil.which("c++")
     missing = "missing: apt install g++  (CUDA C kernels on the emulated device)"
     lines.append(f"  {'C++ compiler':14} {compiler or missing}")
@@ -58,6 +56,16 @@ def report() -> tuple[list[str], bool]:
         lines.append(f"default device: unusable: {e}")
         return lines, False
     return lines, True
+
+
+def _cupy() -> list[str]:
+    """Of CuPy's packages one may be there: they are one module, and each overwrites the other's files."""
+    found = {name: version for name in CUPY if (version := _version(name))}
+    lines = [f"  {name:14} {version}" for name, version in found.items()]
+    if len(found) > 1:
+        lines.append(f"  {'':14} broken by each other: pip uninstall {' '.join(found)}, then install one of them")
+    extras = " or ".join(f"'gputape[{extra}]'" for extra in CUPY.values())
+    return lines or [f"  {'cupy':14} missing: pip install {extras}  (NVIDIA GPUs; the one for the CUDA you have)"]
 
 
 def _usable(name: str) -> str:

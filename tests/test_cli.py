@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import gputape
-from gputape import modelfile, registry
+from gputape import doctor, modelfile, registry
 from gputape.backend import backend
 from gputape.checks import NOT_ASKED, checks
 from gputape.cli import main
@@ -187,6 +187,23 @@ def test_doctor_reports_devices_and_remedies(capsys):
     for part in ("numpy", "safetensors", "default device: ", "emulated", "cuda"):
         assert part in out
     assert re.search(r"\n  cpu +usable, bodies of \d+ ops\n", out)
+
+
+@pytest.mark.parametrize(
+    "there, told",
+    [
+        ({}, r"\n  cupy +missing: pip install 'gputape\[gpu\]' or 'gputape\[gpu-cuda13\]'"),
+        ({"cupy-cuda13x": "14.2.0"}, r"\n  cupy-cuda13x +14\.2\.0\n(?!.*broken)"),
+        (
+            {"cupy-cuda12x": "14.2.0", "cupy-cuda13x": "14.1.0"},
+            r"broken by each other: pip uninstall cupy-cuda12x cupy-",
+        ),
+    ],
+)
+def test_doctor_names_the_package_of_cupy_that_is_there(capsys, monkeypatch, there, told):
+    """Telling who has the one for CUDA 13 to install that for CUDA 12 would break both."""
+    monkeypatch.setattr(doctor, "_version", lambda name: there.get(name, "1.0" if "cupy" not in name else None))
+    assert re.search(told, run(capsys, "doctor")[1])
 
 
 def test_doctor_tries_each_device(capsys, monkeypatch):

@@ -162,7 +162,8 @@ class Cuda(Runtime):
         except Exception as e:  # CuPy raises its own classes, and the loader's, for a missing driver
             raise BackendError(
                 f"device: {name!r} cannot be used ({type(e).__name__}: {e}). "
-                'Install gputape[gpu] and an NVIDIA driver, or use gt.device("cpu").'
+                "Install an NVIDIA driver and gputape[gpu] or, for CUDA 13, gputape[gpu-cuda13], not both; or use "
+                'gt.device("cpu").'
             ) from e
         if int(number) >= count:
             raise BackendError(
