@@ -79,12 +79,14 @@ class Memory(Protocol):
 
     Attributes:
         kind: the class of its arrays.
+        sole: whether all arrays of that class are in it.
         fault: an array of shape () that is not 0 once a kernel met an index out of range; None where that raises at
             once.
         device: a context in which what is asked of an array itself (a copy, a write) is done where the array is.
     """
 
     kind: type
+    sole: bool
     fault: Any
     device: AbstractContextManager[Any]
 
@@ -119,6 +121,7 @@ class Host:
     """The memory of the CPU: NumPy's arrays."""
 
     kind: type = np.ndarray
+    sole = True
     fault = None
     device: AbstractContextManager[Any] = nullcontext()
 

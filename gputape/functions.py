@@ -126,7 +126,7 @@ def lift_arrays(memory: _backend.Memory, op: Op, inputs: tuple[Any, ...]) -> tup
     """Arrays in `memory` of whatever was passed; Python numbers take the dtype of the arrays beside them, as in
     PyTorch."""
     kind = memory.kind
-    if all(type(x) is kind for x in inputs):
+    if memory.sole and all(type(x) is kind for x in inputs):
         return inputs
     arrays = [x if x is None or type(x) in NUMBERS else memory.array(x) for x in inputs]
     if any(type(x) in NUMBERS for x in arrays):

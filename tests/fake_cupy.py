@@ -214,7 +214,7 @@ def module():
     cupy.full = lambda shape, value, dtype: put(np.full(shape, value, dtype))
     cupy.asarray, cupy.array = asarray, lambda x, order: put(x, order)
     cupy.broadcast_to = lambda x, shape: x._of(np.broadcast_to(x.a, shape))
-    runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 2, driverGetVersion=lambda: 13000)
+    runtime_api = types.SimpleNamespace(getDeviceCount=lambda: 1, driverGetVersion=lambda: 13000)
     cupy.cuda = types.SimpleNamespace(
         Device=Device,
         runtime=runtime_api,

@@ -30,6 +30,13 @@ def on_cuda(fake_cuda):  # noqa: F811
         yield
 
 
+@pytest.fixture
+def second(fake_cuda, monkeypatch):  # noqa: F811
+    """There is a second device."""
+    monkeypatch.setattr(fake_cuda.xp.cupy.cuda.runtime, "getDeviceCount", lambda: 2)
+    monkeypatch.setattr(fake_cuda.xp, "sole", False)
+
+
 def model():
     gt.manual_seed(0)
     return nn.Sequential(
@@ -147,7 +154,7 @@ def test_a_tensor_of_another_library_comes_by_dlpack(fake_cuda, monkeypatch):  #
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_all_that_a_second_device_does_is_on_it(compiled):
+def test_all_that_a_second_device_does_is_on_it(second, compiled):
     """While another is CuPy's current one: the stand-in refuses what CuPy would do there instead."""
     losses, _, state, net = trained("cuda:1", compiled)
     expected, _, exact_state, _ = trained("cuda", compiled)
@@ -164,6 +171,14 @@ def test_all_that_a_second_device_does_is_on_it(compiled):
         assert grads[x].device.id == x.value.device.id == loss.value.device.id == 1
         with pytest.raises(gt.IndexRangeError):
             gt.synchronize()
+
+
+def test_arrays_of_a_device_that_nothing_has_run_on_are_known(fake_cuda, second):  # noqa: F811
+    with fake_cuda.xp.cupy.cuda.Device(1):
+        x = put(np.arange(3, dtype=np.float32))
+    assert gt.asnumpy(x).tolist() == [0, 1, 2]
+    y = gt.relu(x)
+    assert y.device.id == 0 and gt.asnumpy(y).tolist() == [0, 1, 2]
 
 
 def test_a_pure_tape_holds_device_arrays():

@@ -139,6 +139,7 @@ class Cuda(Runtime):
     def __init__(self, cupy: Any, number: int) -> None:
         self.cupy, self.device = cupy, cupy.cuda.Device(number)
         self.kind: type = cupy.ndarray
+        self.sole = cupy.cuda.runtime.getDeviceCount() == 1
         self.stream = CudaStream(int(self.device.compute_capability), self.device)
         self.ranges = Ranges()
         with self.device:
@@ -177,9 +178,15 @@ class Cuda(Runtime):
                 f'device: {name!r} has compute capability {made.stream.arch / 10}; 8.0 is needed. Use gt.device("cpu").'
             )
         assembler.suit(cupy.cuda.runtime.driverGetVersion())
-        add_memory(cupy.ndarray, lambda array: cls._opened[array.device.id])
+        add_memory(cupy.ndarray, cls._of)
         cls._opened[int(number)] = made
         return made
+
+    @classmethod
+    def _of(cls, array: Any) -> Cuda:
+        """The device that an array is on; opened if it is not yet."""
+        number = array.device.id
+        return cls._opened.get(number) or cls.open(f"cuda:{number}")
 
     # --- memory
 
