@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Quiet
 from .backend import Steps
 from .blas import libraries as _libraries
 from .errors import ArgumentError
@@ -194,7 +195,7 @@ class _Worker:
         self._over.acquire()
         self._work: Call | None = None
         self._cores: set[int] = set()
-        self._thread = threading.Thread(target=self._loop, name="gputape", daemon=True)
+        self._thread = threading.Thread(target=lambda: Quiet().run(self._loop), name="gputape", daemon=True)
         self._thread.start()
 
     def start(self, work: Call, cores: set[int]) -> None:
@@ -210,12 +211,11 @@ class _Worker:
         self._over.acquire()
 
     def _loop(self) -> None:
-        with np.errstate(all="ignore"):
-            while True:
-                self._go.acquire()
-                assert self._work is not None
-                self._work()
-                self._over.release()
+        while True:
+            self._go.acquire()
+            assert self._work is not None
+            self._work()
+            self._over.release()
 
 
 @functools.cache
