@@ -47,7 +47,7 @@ class Trace(Recording):
         self.cells_read: dict[int, Cell] = {}  # id of a leaf → the cell it reads
         self.effects: dict[Cell, Var] = {}  # in the order of the writes
         self._parts: dict[tuple[Cell, int], Var] = {}  # (part, id of what was written into its vector) → its value
-        self._leaf_of: dict[int, int] = {}  # id of a leaf of an updated parameter → id of the value it was cut from
+        self._read_again: dict[Cell, tuple[Var, int]] = {}  # updated parameter → its leaf, id of what that was cut from
         self.words = 0  # random words taken so far
         self.in_window: set[int] = set()
         self.fresh: set[int] = set()  # ids that are never merged with another that computes the same
@@ -104,13 +104,13 @@ class Trace(Recording):
 
     def _reread(self, cell: Cell, written: Var) -> Var:
         """The leaf of a parameter that the step has updated: what it holds now, cut from what made it."""
-        known = self._cells.get(cell)
-        var = None if known is None else Var(self, self.nodes[known[1]], known[1], self.nodes[known[1]].values[0])
-        if var is None or self._leaf_of.get(var.id) != written.id:
+        known = self._read_again.get(cell)
+        if known is None or known[1] != written.id:
             var = self.alias(self.detach(written))
             var.node.name, var.node.requires_grad = cell.name, True
-            self._cells[cell], self._leaf_of[var.id] = (cell.version, var.id), written.id
-        return var
+            self._cells[cell] = (cell.version, var.id)
+            known = self._read_again[cell] = var, written.id
+        return known[0]
 
     def _written(self, cell: Cell) -> Var | None:
         """What the step has written into the cell so far: itself, as a part of a vector, or part by part."""

@@ -155,6 +155,19 @@ def test_a_cell_read_after_its_write_shows_the_new_value():
     assert step() == 20.0 and step() == 30.0 and a.item() == 3.0
 
 
+def test_a_parameter_may_be_read_several_times_after_its_update():
+    p = nn.Parameter([1.0, 2.0])
+
+    @gt.compile
+    def step():
+        p.assign(p * 2.0)
+        with gt.record() as tape:
+            loss = gt.sum(p) + gt.sum(p) + gt.checkpoint(gt.sum, p) + gt.sum(p)
+        return tape.backward(loss)[p]
+
+    assert step().tolist() == step().tolist() == [4.0, 4.0] and p.tolist() == [4.0, 8.0]
+
+
 def test_gradients_of_gradients_compile():
     f = lambda x: gt.grad(lambda y: gt.sum(gt.tanh(y) * y * y))(x) * x  # noqa: E731
     x = np.linspace(-1, 1, 7, dtype="f")
