@@ -42,6 +42,7 @@ SLOW: tuple[tuple[str, str, str], ...] = (
     ("index_add", "gpt gradient of positions", "few rows, which a dozen NumPy calls put in order"),
     ("prod", "", _HALVES),
     ("prod backward", "", "two running products, and copies that turn rows round for the one from the end"),
+    ("cumprod backward", "", "a recurrence, of which NumPy takes a step for all rows in each of its calls"),
     *((name, "", _PHILOX) for name in ("random_normal", "random_uniform")),
 )
 
