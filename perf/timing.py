@@ -7,6 +7,7 @@ import gc
 import importlib.metadata
 import os
 import platform
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ def interleaved(
     calm: float = 0.0,
     turn: int = 1,
 ) -> dict[str, float]:
-    """Median seconds of one call of each contender, called in turn.
+    """Median seconds of one call of each contender, called in turn, in an order that is drawn for each round: what one
+    leaves in the caches is not always there for the same one.
 
     Processor time of the calling thread, in which a contender does all of its work unless `clocks` has another clock
     for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
@@ -42,11 +44,13 @@ def interleaved(
         for _ in range(warm):
             f()
     taken: dict[str, list[float]] = {name: [] for name in contenders}
+    order, draw = list(contenders), random.Random(0)
     gc.disable()
     try:
         for _ in range(rounds):
-            for name, f in contenders.items():
-                clock = clock_of[name]
+            draw.shuffle(order)
+            for name in order:
+                f, clock = contenders[name], clock_of[name]
                 if calm:
                     time.sleep(calm)
                     for _ in range(turn):
