@@ -13,7 +13,6 @@ import functools
 import resource
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +37,10 @@ BARS = {
 }
 PLANNING = 100  # ms that recording and planning may take beyond an eager step
 AT_HAND = 64 * 2**20  # bytes, more than an arena has
-ROUNDS = {"mlp": 300, "cnn": 40, "gpt": 12}
+# Rounds, and steps in a row in each, as training takes them.
+ROUNDS = {"mlp": (60, 10), "cnn": (30, 5), "gpt": (12, 3)}
 CORES = {1: "one core", 2: "two cores"}
-TURN: dict[int, dict[str, Any]] = {1: {}, 2: {"calm": 0.05, "turn": 10}}  # as training takes steps: one after the other
+CALM = {1: 0.0, 2: 0.05}
 # What PyTorch does while it compiles is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 
@@ -110,7 +110,8 @@ def test_ratios_in_one_interleaved_run(capsys, threads):
     clocks = own if threads == 1 else dict.fromkeys(WAYS, time.perf_counter)
     rows, plans, ratios = [], [], {}
     for name in MODELS:
-        medians = interleaved(contenders(name, threads), ROUNDS[name], clocks=clocks, **TURN[threads])
+        rounds, turn = ROUNDS[name]
+        medians = interleaved(contenders(name, threads), rounds, clocks=clocks, calm=CALM[threads], turn=turn)
         base = medians.get(BASE)
         ratios[name] = {way: seconds / base for way, seconds in medians.items()} if base else {}
         for way, seconds in medians.items():
@@ -126,9 +127,10 @@ def test_ratios_in_one_interleaved_run(capsys, threads):
     kind = "processor time" if threads == 1 else "time"
     more = [
         "",
-        f"Medians of interleaved steps, {kind}. A first result is the first step in a fresh process, with whatever is",
-        "recorded or compiled for it, libraries imported and nothing cached on disk. `OPENBLAS_CORETYPE` and",
-        "`OPENBLAS_L2_SIZE`, which slow NumPy's BLAS, are not set; the timings refuse to run where they are.",
+        f"Medians of interleaved rounds, {kind}: some steps in a row, after as many that do not count. A first result",
+        "is the first step in a fresh process, with whatever is recorded or compiled for it, libraries imported and",
+        "nothing cached on disk. `OPENBLAS_CORETYPE` and `OPENBLAS_L2_SIZE`, which slow NumPy's BLAS, are not set; the",
+        "timings refuse to run where they are.",
         "",
         "Recording and planning cost, in ms: first calls of a compiled step, the least of nine less an eager step, of",
         "models that have taken one before. The system's part goes into pages for the arena, which is written for the",

@@ -34,10 +34,11 @@ def interleaved(
     for it: what others on the machine take away does not count, and what they leave in the caches hurts all alike.
 
     Args:
-        calm: seconds to wait before each turn, which then begins with as many calls that do not count: threads of BLAS
-            and of OpenMP spin for a while after they were needed, on the core that the next contender wants, and a core
-            that has slept is slow to wake.
-        turn: how many calls of a contender, one after the other, are timed together.
+        turn: how many calls of a contender, one after the other, are timed together. If there are several, as many go
+            before that do not count: a core that has slept is slow to wake, and training finds its own data in the
+            caches.
+        calm: seconds to wait before each turn: threads of BLAS and of OpenMP spin for a while after they were needed,
+            on the core that the next contender wants.
     """
     clock_of = {name: time.thread_time for name in contenders} | dict(clocks or {})
     for f in contenders.values():
@@ -53,8 +54,8 @@ def interleaved(
                 f, clock = contenders[name], clock_of[name]
                 if calm:
                     time.sleep(calm)
-                    for _ in range(turn):
-                        f()
+                for _ in range(turn if turn > 1 else 0):
+                    f()
                 start = clock()
                 for _ in range(turn):
                     f()
