@@ -37,5 +37,5 @@ def steps_chart(path: Path, ratios: Mapping[str, Mapping[str, float]], bars: Map
     axes.axhline(1, color=INK, linewidth=0.8, linestyle="--", zorder=0.5)
     axes.set_xticks(range(len(ratios)), list(ratios))
     axes.set(ylabel="time ÷ PyTorch eager", title=title)
-    axes.legend(fontsize=8, frameon=False, ncols=2)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=4)
     figure.savefig(path)

@@ -157,8 +157,9 @@ def test_where_the_time_goes(capsys, threads):
         "",
     ]
     for name in MODELS:
-        base = None if missing(BASE) else interleaved({BASE: contender(name, BASE)}, ROUNDS[name])[BASE]
-        lines += lines_of(name, min(ROUNDS[name], 50), base)
+        rounds, turn = ROUNDS[name]
+        base = None if missing(BASE) else interleaved({BASE: contender(name, BASE)}, rounds, turn=turn)[BASE]
+        lines += lines_of(name, rounds, base)
     text = "\n".join(lines)
     (RESULTS / "profile.md").write_text(text)
     with capsys.disabled():
