@@ -15,8 +15,8 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Timings on one core, training steps on two as well, beside what of PyTorch, JAX and tinygrad is installed. Tables and charts in
-# perf/results/. The two variables slow NumPy's BLAS.
+# Timings on one core, training steps on two as well, beside what of PyTorch, JAX and tinygrad is installed. Tables and
+# charts in perf/results/. The two variables slow NumPy's BLAS.
 PERF := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m pytest --benchmark-enable
 perf: $(VENV)/dev.stamp
 	$(PERF) perf
