@@ -15,6 +15,7 @@ from gpu.report import table
 from models import MODELS, trainer
 
 import gputape as gt
+from gputape.arrays import QUIET
 
 OP_HEAD = ("op", "times", "calls", "ms", "of the step", "matrix products, ms")
 PRODUCT_HEAD = ("product", "times", "ms", "GFLOP/s", "torch.matmul, GFLOP/s")
@@ -62,12 +63,15 @@ def calls_of(name: str, rounds: int) -> list[Timed]:
     plan = step.plan
     of = [i for i, size in enumerate(plan.sizes) for _ in range(size)]
     least = [math.inf] * len(of)
-    with np.errstate(all="ignore"):
-        for _ in range(rounds):
-            for k, call in enumerate(plan.steps.calls):
-                start = time.thread_time()
-                call()
-                least[k] = min(least[k], time.thread_time() - start)
+
+    def timed() -> None:
+        for k, call in enumerate(plan.steps.calls):
+            start = time.thread_time()
+            call()
+            least[k] = min(least[k], time.thread_time() - start)
+
+    for _ in range(rounds):
+        QUIET.run(timed)
     return [Timed(i, plan.ran[i].op, call, t) for i, call, t in zip(of, plan.steps.calls, least, strict=True)]
 
 
