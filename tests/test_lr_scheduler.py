@@ -380,3 +380,12 @@ def test_a_refused_step_changes_nothing():
     with pytest.raises(gt.ArgumentError, match="LambdaLR: the new rate=inf"):
         scheduler.step()
     assert scheduler.state_dict() == before and opt.lr == 0.25
+
+
+def test_a_rate_that_grows_without_end_is_refused():
+    opt = optim.SGD([nn.Parameter(np.zeros(1, np.float32))], lr=1.0)
+    scheduler = lr_scheduler.ExponentialLR(opt, gamma=1e200)
+    scheduler.step()
+    with pytest.raises(gt.ArgumentError, match="ExponentialLR: the new rate=inf is out of range"):
+        scheduler.step()
+    assert opt.lr == 1e200 and scheduler.last_epoch == 1

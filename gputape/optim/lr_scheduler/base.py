@@ -97,10 +97,16 @@ class LRScheduler:
         return [base * (group["lr"] / last) if last and group["lr"] != last else base for base, group, last in found]
 
     def _go_to(self, epoch: float, bases: list[float]) -> None:
-        rates = [self._number("the new rate", self.rate(base, epoch, k)) for k, base in enumerate(bases)]
+        rates = [self._number("the new rate", self._rate(base, epoch, k)) for k, base in enumerate(bases)]
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.base_lrs, self._last_lr, self.last_epoch = bases, rates, math.floor(epoch)
+
+    def _rate(self, base: float, epoch: float, group: int) -> float:
+        try:
+            return self.rate(base, epoch, group)
+        except OverflowError:  # as of a power of a Python number
+            return math.inf
 
     def _refuse_recording(self) -> None:
         rec = ACTIVE.get()
