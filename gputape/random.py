@@ -19,9 +19,8 @@ from .backend import as_array, aval_of, backend
 from .dispatch import call, interpreter
 from .errors import ArgumentError, CompileError, DTypeError, ShapeError
 from .functions import Execute
-from .node import source_line
 from .ops.random import words
-from .variable import ACTIVE, Cell, Operators
+from .variable import ACTIVE, Cell, Operators, refuse_while_compiling
 
 
 class Generator:
@@ -91,12 +90,9 @@ class Generator:
         return Execute(backend("cpu")).random_permutation(self.take(2 * n), n)
 
     def _write(self, state: tuple[int, int]) -> None:
-        rec = ACTIVE.get()
-        if rec is not None and rec.tracing:
-            raise CompileError(
-                f"Generator: its state is changed on the host while {rec.name} is recorded, at {source_line()}; a "
-                "replay would not repeat that. Seed, shuffle and initialise outside the compiled function."
-            )
+        refuse_while_compiling(
+            "Generator: its state is changed on the host", "Seed, shuffle and initialise outside the compiled function."
+        )
         self.cell.array[:] = state
         self.cell.version += 1
 

@@ -11,13 +11,22 @@ import numpy as np
 from . import backend as _backend
 from .arrays import Memory, asnumpy, memory_of
 from .aval import INTS, Aval, axis
-from .errors import BackendError, DTypeError, ShapeError, UnsupportedError
-from .node import Node, check_cell, read_only
+from .errors import BackendError, CompileError, DTypeError, ShapeError, UnsupportedError
+from .node import Node, check_cell, read_only, source_line
 
 if TYPE_CHECKING:
     from .recording import Recording
 
 ACTIVE: ContextVar[Recording | None] = ContextVar("gputape_recording", default=None)
+
+
+def refuse_while_compiling(what: str, remedy: str) -> None:
+    """Raise `CompileError` if `gt.compile` records: `what` happens on the host, and no replay would do it again."""
+    rec = ACTIVE.get()
+    if rec is not None and rec.tracing:
+        raise CompileError(
+            f"{what} while {rec.name} is recorded, at {source_line()}; a replay would not repeat that. {remedy}"
+        )
 
 
 class Size(int):

@@ -118,7 +118,7 @@ class CudaStream:
     """CuPy's current stream on one device, and the functions loaded there.
 
     Attributes:
-        device: a context in which it is CuPy's current device. It loads and launches on no other.
+        device: a context in which its device is CuPy's current one. It loads and launches on no other.
     """
 
     arch: int
@@ -140,7 +140,8 @@ class Cuda(Runtime):
         self.cupy, self.device = cupy, cupy.cuda.Device(number)
         self.kind: type = cupy.ndarray
         self.sole = cupy.cuda.runtime.getDeviceCount() == 1
-        self.stream = CudaStream(int(self.device.compute_capability), self.device)
+        here = contextlib.nullcontext() if self.sole else self.device  # where there is no choice, none at each launch
+        self.stream = CudaStream(int(self.device.compute_capability), here)
         self.ranges = Ranges()
         with self.device:
             self.fault = cupy.full((), 0, np.int64)

@@ -11,9 +11,8 @@ from ..arrays import NP_DTYPE, as_array, asnumpy, memory_of
 from ..aval import DTYPES, FLOATS, dtype_name
 from ..backend import backend
 from ..backend import device as _device
-from ..errors import ArgumentError, CheckpointError, CompileError, DTypeError, UnsupportedError
-from ..node import source_line
-from ..variable import ACTIVE, Cell, unwrap
+from ..errors import ArgumentError, CheckpointError, DTypeError, UnsupportedError
+from ..variable import ACTIVE, Cell, refuse_while_compiling, unwrap
 
 
 class Parameter(Cell):
@@ -199,11 +198,9 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Switch dropout, batch norm and the like to training (or, with False, to inference)."""
-        rec = ACTIVE.get()
-        if rec is not None and rec.tracing and any(module.training != bool(mode) for module in self.modules()):
-            raise CompileError(
-                f"{type(self).__name__}: train({mode}) changes the mode while {rec.name} is recorded, at "
-                f"{source_line()}; a replay would not repeat that. Call it before the compiled function."
+        if any(module.training != bool(mode) for module in self.modules()):
+            refuse_while_compiling(
+                f"{type(self).__name__}: train({mode}) changes the mode", "Call it before the compiled function."
             )
         for module in self.modules():
             module.training = bool(mode)
@@ -239,12 +236,9 @@ class Module:
             raise DTypeError(f"to: parameters cannot be {dtype!r}. Use one of {', '.join(FLOATS)}.")
         place = None if device is None else (device.backend if isinstance(device, _device) else backend(device)).memory
         cells = [*self.parameters(), *self.buffers()]
-        rec = ACTIVE.get()
-        if rec is not None and rec.tracing:
-            raise CompileError(
-                f"{type(self).__name__}: to() changes parameters while {rec.name} is recorded, at {source_line()}; a "
-                "replay would not repeat that. Call it before the compiled function."
-            )
+        refuse_while_compiling(
+            f"{type(self).__name__}: to() changes parameters", "Call it before the compiled function."
+        )
         for cell in cells:
             if cell.pinned:
                 raise ArgumentError(

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..variable import Cell
-from .composed import Composed, blend
+from .composed import Change, Composed, State, blend
 from .optimizer import ParamGroup, check_number
 
 
@@ -44,9 +43,7 @@ class RMSprop(Composed):
         momentum, mean = options["momentum"] > 0, options["centered"]
         return ("square_avg", *(("momentum_buffer",) if momentum else ()), *(("grad_avg",) if mean else ()))
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         fresh = {"square_avg": blend(F, state["square_avg"], F.square(grad), group["alpha"])}
         spread = fresh["square_avg"]
         if group["centered"]:
@@ -95,9 +92,7 @@ class Adagrad(Composed):
     def _scalars(self, F: Any, group: ParamGroup, lr: Any, n: Any) -> tuple[Any, ...]:
         return (F.div(lr, F.add(F.scale(F.sub(n, 1.0), group["lr_decay"]), 1.0)),)
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         total = F.add(state["sum"], F.square(grad))
         return F.mul(F.div(grad, F.add(F.sqrt(total), group["eps"])), *scalars), {"sum": total}
 
@@ -131,9 +126,7 @@ class Adadelta(Composed):
     def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ("square_avg", "acc_delta")
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         square = blend(F, state["square_avg"], F.square(grad), group["rho"])
         past = F.sqrt(F.add(state["acc_delta"], group["eps"]))
         delta = F.mul(grad, F.div(past, F.sqrt(F.add(square, group["eps"]))))
@@ -171,9 +164,7 @@ class Adamax(Composed):
         log = math.log(group["betas"][0]) if group["betas"][0] else -math.inf
         return (F.div(lr, F.neg(F.expm1(F.scale(n, log)))),)  # 1 - beta1ⁿ loses no digits this way
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         beta1, beta2 = group["betas"]
         mean = blend(F, state["exp_avg"], grad, beta1)
         largest = F.maximum(F.scale(state["exp_inf"], beta2), F.add(F.abs(grad), group["eps"]))

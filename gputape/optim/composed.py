@@ -9,6 +9,9 @@ from ..dispatch import updates
 from ..variable import Cell
 from .optimizer import Optimizer, ParamGroup, check_betas, check_number
 
+State = Mapping[str, Cell]
+Change = tuple[Any, dict[str, Any]]
+
 
 class Composed(Optimizer):
     """Base of optimizers that say what one step subtracts from a parameter; the counting, weight decay, skipping and
@@ -34,9 +37,7 @@ class Composed(Optimizer):
         in that."""
         return (lr,)
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         """What to subtract from a parameter, and its new state; `scalars` have the parameter's dtype."""
         raise NotImplementedError
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..variable import Cell
-from .composed import Composed, blend
+from .composed import Change, Composed, State, blend
 from .optimizer import ParamGroup
 
 
@@ -38,9 +37,7 @@ class Lion(Composed):
     def _state_keys(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         return ("exp_avg",)
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         beta1, beta2 = group["betas"]
         step = F.sign(blend(F, state["exp_avg"], grad, beta1))
         return F.mul(step, *scalars), {"exp_avg": blend(F, state["exp_avg"], grad, beta2)}

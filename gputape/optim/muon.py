@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..variable import Cell
-from .composed import Composed, blend
+from .composed import Change, Composed, State, blend
 from .optimizer import ParamGroup, check_number
 
 # How far a step reaches, by the shape of the matrix.
@@ -82,9 +82,7 @@ class Muon(Composed):
         """Matrix by matrix: a step of one depends on the whole of it."""
         return ((p, grads[p], self.state[p]) for p in params)
 
-    def _change(
-        self, F: Any, group: ParamGroup, grad: Any, state: Mapping[str, Cell], *scalars: Any
-    ) -> tuple[Any, dict[str, Any]]:
+    def _change(self, F: Any, group: ParamGroup, grad: Any, state: State, *scalars: Any) -> Change:
         buffer = blend(F, state["momentum_buffer"], grad, group["momentum"])
         x = blend(F, buffer, grad, group["momentum"]) if group["nesterov"] else buffer
         rows, cols = grad.shape

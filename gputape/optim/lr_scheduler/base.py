@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...errors import ArgumentError, CheckpointError, CompileError, UnsupportedError
-from ...node import source_line
-from ...variable import ACTIVE
+from ...errors import ArgumentError, CheckpointError, UnsupportedError
+from ...variable import refuse_while_compiling
 from ..optimizer import Optimizer, check_number
 
 
@@ -109,12 +108,10 @@ class LRScheduler:
             return math.inf
 
     def _refuse_recording(self) -> None:
-        rec = ACTIVE.get()
-        if rec is not None and rec.tracing:
-            raise CompileError(
-                f"{self._name}: the schedule moves on while {rec.name} is recorded, at {source_line()}; a replay would "
-                "not repeat that. Call step() after the compiled function, which reads the new rate from its place."
-            )
+        refuse_while_compiling(
+            f"{self._name}: the schedule moves on",
+            "Call step() after the compiled function, which reads the new rate from its place.",
+        )
 
     # --- state
 
